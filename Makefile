@@ -1,0 +1,71 @@
+# Fermata. `make help` lists what there is.
+
+GO         ?= go
+DESTDIR    ?=
+KERNEL     ?= 6.1
+KERNELS    := 6.1 5.10 6.12
+VERSION    := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+LAB        := $(GO) run ./lab
+export CGO_ENABLED := 0
+
+.PHONY: help
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+.PHONY: build
+build: ## the programs, in bin/
+	$(GO) build -ldflags '-X main.version=$(VERSION)' -o bin/ ./cmd/...
+
+.PHONY: setup
+setup: host-tools ## fetch and build what the lab needs (as root it installs missing Debian packages)
+	@for k in $(KERNELS); do $(LAB) setup --kernel $$k || exit 1; done
+
+# The bus of the host's own tests.
+.PHONY: host-tools
+host-tools:
+	@command -v dbus-daemon >/dev/null || .ci/need dbus-daemon
+
+.PHONY: demo
+demo: ## the main job, end to end, on a real PostgreSQL in the lab
+	@mkdir -p bin
+	$(GO) build -o bin/demo ./lab/demo
+	@$(LAB) run --kernel $(KERNEL) --disk 4G --disk 2G -- $(CURDIR)/bin/demo
+
+.PHONY: test
+test: setup ## every test: on the host, and in guests on every kernel
+	@$(GO) run ./lab/suite
+
+.PHONY: test-host
+test-host: host-tools ## only the tests that need no guest
+	$(GO) test -short ./...
+
+.PHONY: bench
+bench: ## the freeze window beside the floor and the classic recipe, on 6.12 and 6.1
+	@mkdir -p bin
+	$(GO) build -o bin/bench ./lab/bench
+	@for k in 6.12 6.1; do \
+		$(LAB) run --kernel $$k --disk 8G --timeout 30m -- $(CURDIR)/bin/bench --check --stop-udev || exit 1; \
+		echo; echo "The same with udev on the guest's one processor:"; \
+		$(LAB) run --kernel $$k --disk 8G --timeout 30m -- $(CURDIR)/bin/bench --check --volumes 1,8 || exit 1; \
+	done
+
+.PHONY: lint
+lint: ## gofmt, go vet, staticcheck, shellcheck
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not gofmt-ed:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	$(GO) vet ./...
+	$(GO) vet -tags lab ./...
+	$(GO) run $(STATICCHECK) -tags lab ./...
+	@command -v shellcheck >/dev/null || .ci/need shellcheck
+	shellcheck $$(git grep -lE '^#!.*\b(ba|da)?sh\b' -- ':!*.go' ':!*.md')
+
+.PHONY: install
+install: build ## the programs and units, below DESTDIR
+	install -D -m 0755 -t $(DESTDIR)/usr/bin bin/fermata bin/fermata-writer
+	install -D -m 0755 -t $(DESTDIR)/usr/libexec/fermata bin/fermatad bin/fermata-guard
+	@grep -v '^#' systemd/install.txt | while read -r from to mode; do \
+		test -z "$$from" || install -D -m "$$mode" "$$from" "$(DESTDIR)$$to" || exit 1; done
+
+.PHONY: clean
+clean: ## remove bin/
+	rm -rf bin

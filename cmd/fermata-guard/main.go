@@ -1,0 +1,95 @@
+// Command fermata-guard thaws and resumes what fermatad holds when fermatad dies, stops, or takes too long. It is started
+// by its socket, in a unit of its own, so that nothing that happens to fermatad happens to it.
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/coreos/go-systemd/v22/activation"
+	"golang.org/x/sys/unix"
+
+	"github.com/fermata-project/fermata/dm"
+	"github.com/fermata-project/fermata/fsfreeze"
+	"github.com/fermata-project/fermata/fsfreeze/guard"
+	"github.com/fermata-project/fermata/systemd"
+)
+
+func main() {
+	if err := serve(); err != nil {
+		fmt.Fprintln(os.Stderr, "fermata-guard:", err)
+		os.Exit(1)
+	}
+}
+
+func serve() error {
+	runtime.GOMAXPROCS(max(4, runtime.NumCPU()))
+	debug.SetGCPercent(400) // its heap stays small; collecting it is work that can wait
+	if err := fsfreeze.PinMemory(); err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
+	defer stop()
+	control, err := dm.Open()
+	if err != nil {
+		return err
+	}
+	listener, err := listen()
+	if err != nil {
+		return err
+	}
+	s := guard.Server{
+		Resume: func(dev uint64) (func() error, error) { return resume(control, dm.Dev(dev)) },
+		Notes:  guard.Notes,
+		Log:    slog.New(slog.NewTextHandler(os.Stderr, nil)),
+	}
+	if err := systemd.Ready("watching"); err != nil {
+		return err
+	}
+	return s.Serve(ctx, listener)
+}
+
+// resume prepares the release of a device: EINVAL as long as it is not suspended.
+func resume(control *dm.Control, dev dm.Dev) (func() error, error) {
+	if _, err := control.Info(dm.ByDev(dev)); err != nil {
+		return nil, err
+	}
+	info, resume := control.PrepareInfo(dev), control.PrepareResume(dev, dm.SkipLockFS)
+	return func() error {
+		if err := info.Do(); err != nil {
+			return err
+		}
+		if !info.Suspended() {
+			return unix.EINVAL
+		}
+		return resume.Do()
+	}, nil
+}
+
+// listen takes the socket from systemd, or makes it.
+func listen() (*net.UnixListener, error) {
+	listeners, err := activation.Listeners()
+	if err != nil {
+		return nil, fmt.Errorf("cannot take the socket from systemd: %w", err)
+	}
+	for _, l := range listeners {
+		if u, ok := l.(*net.UnixListener); ok {
+			return u, nil
+		}
+	}
+	if err := os.MkdirAll("/run/fermata", 0o711); err != nil {
+		return nil, err
+	}
+	if err := os.Remove(guard.Socket); err != nil && !os.IsNotExist(err) {
+		return nil, err
+	}
+	old := unix.Umask(0o177)
+	defer unix.Umask(old)
+	return net.ListenUnix("unixpacket", &net.UnixAddr{Name: guard.Socket, Net: "unixpacket"})
+}

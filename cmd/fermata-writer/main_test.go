@@ -1,0 +1,156 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// asProgram in the environment makes the test's own program fermata-writer.
+const asProgram = "TEST_AS_FERMATA_WRITER"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+// program is fermata-writer with these arguments.
+func program(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self, args...)
+	cmd.Env = append(os.Environ(), asProgram+"=1")
+	return cmd
+}
+
+// talk writes lines and returns what was said and the exit status.
+func talk(t *testing.T, lines string, args ...string) (out, errs string, status int) {
+	t.Helper()
+	cmd := program(t, args...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(lines), &stdout, &stderr
+	_ = cmd.Run() // the status is the result
+	return stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()
+}
+
+func TestTestWriter(t *testing.T) {
+	for _, test := range []struct {
+		args, lines, out string
+		status           int
+	}{
+		{"", "prepare set=s\nfreeze\nthaw\npost\n", "ok {\"writer\":\"test\",\"set\":\"s\"}\nok\nok\nok\n", 0},
+		{"--inactive", "prepare\n", "inactive told to be\n", 0},
+		{"--fail-at freeze,post", "freeze\nthaw\npost\n", "error told to fail at freeze\nok\nerror told to fail at post\n", 0},
+		{"--lie-at freeze", "freeze\nthaw\n", "ok\nlost told to lie: it did not hold\n", 0},
+		{"--garbage-at abort", "abort\n", "maybe\n", 0},
+		{"--twice-at thaw", "thaw\n", "ok\nok\n", 0},
+		{"--exit-at thaw", "freeze\nthaw\n", "ok\n", 1},
+		{"--delay 20ms --delay-at freeze", "freeze\n", "ok\n", 0},
+		{"--fail-at lunch", "freeze\n", "", 1},
+		{"", "lunch\n", "", 1},
+	} {
+		out, errs, status := talk(t, test.lines, append([]string{"test"}, strings.Fields(test.args)...)...)
+		if out != test.out || status != test.status {
+			t.Errorf("test %s: said %q, status %d, want %q, %d; %s", test.args, out, status, test.out, test.status, errs)
+		}
+	}
+}
+
+func TestHang(t *testing.T) {
+	cmd := program(t, "test", "--hang-at", "freeze")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(in, "freeze\n"); err != nil {
+		t.Fatal(err)
+	}
+	_ = in.Close()
+	time.Sleep(300 * time.Millisecond)
+	_ = cmd.Process.Signal(syscall.SIGTERM)
+	time.Sleep(100 * time.Millisecond)
+	if err := cmd.Process.Kill(); err != nil {
+		t.Errorf("end of file or SIGTERM ended it: %v", err)
+	}
+	_ = cmd.Wait()
+}
+
+func TestUsage(t *testing.T) {
+	for _, args := range [][]string{{"no-such-recipe"}, {"test", "--no-such-flag"}, {"test", "extra"}, {"postgresql", "--dsn", "a", "--service", "b"}} {
+		if _, errs, status := talk(t, "", args...); status != exitUsage || errs == "" {
+			t.Errorf("%v: status %d, %q", args, status, errs)
+		}
+	}
+	if out, _, status := talk(t, "", "--help"); status != 0 || !strings.Contains(out, "postgresql") {
+		t.Errorf("--help: status %d, %q", status, out)
+	}
+}
+
+func TestSIGTERM(t *testing.T) {
+	cmd := program(t, "test")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fmt.Fprintln(in, "freeze"); err != nil {
+		t.Fatal(err)
+	}
+	if said, err := bufio.NewReader(out).ReadString('\n'); said != "ok\n" {
+		t.Errorf("%q, %v", said, err)
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("it ended with %v", err)
+	}
+}
+
+// A bad connection string is said in the session, not by a crash.
+func TestPostgreSQLRefusal(t *testing.T) {
+	cmd := program(t, "postgresql", "--dsn", "port=many")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fmt.Fprintln(in, "prepare set=1"); err != nil {
+		t.Fatal(err)
+	}
+	said, err := bufio.NewReader(out).ReadString('\n')
+	if !strings.HasPrefix(said, "error bad connection string: ") {
+		t.Errorf("%q, %v", said, err)
+	}
+	_ = in.Close()
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("it ended with %v", err)
+	}
+}

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fermata-project/fermata/daemon/api"
+	"github.com/fermata-project/fermata/daemon/client"
+)
+
+// createFlags are the options of snapshot create as they are typed.
+type createFlags struct {
+	request     api.Request
+	consistency string
+	ifBusy      string
+	labels      []string
+	timeout     time.Duration
+}
+
+func createCommand(a *app) *cobra.Command {
+	var f createFlags
+	cmd := &cobra.Command{
+		Use:   "create (--policy P | MOUNTPOINT-OR-DEVICE...)",
+		Short: "Take a snapshot set",
+		Long: `Take a snapshot set of all volumes of a policy, or of the volumes named: all at one instant, or none.
+Exit status: 0 as asked, 1 failed, 2 usage, 3 made with less consistency than asked for,
+4 timed out or a hold was broken and nothing was kept, 75 busy.`,
+		Example: `  fermata snapshot create --policy db
+  fermata snapshot create /srv /home --consistency filesystem --label job=nightly
+  fermata snapshot create --policy db --dry-run`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r, err := f.resolve(args)
+			if err != nil {
+				return usage(cmd, "%w", err)
+			}
+			what := "take the set"
+			if r.DryRun {
+				what = "plan the set"
+			}
+			return a.with(cmd, what, func(ctx context.Context, c *client.Client) error {
+				if f.timeout > 0 {
+					var cancel context.CancelFunc
+					ctx, cancel = context.WithTimeout(ctx, f.timeout)
+					defer cancel()
+				}
+				progress, finish := progressLine(a.err)
+				m, err := c.CreateSet(ctx, r, progress)
+				finish()
+				if err != nil {
+					return err
+				}
+				a.status = createStatus(r, m)
+				return a.printCreated(m)
+			})
+		},
+	}
+	fs := cmd.Flags()
+	fs.SortFlags = false
+	fs.StringVar(&f.request.Policy, "policy", "", "the policy `P` that says which volumes and writers")
+	fs.StringArrayVar(&f.request.Writers, "writer", nil, "ask writer `W` to hold (repeatable; without a policy)")
+	fs.StringVar(&f.request.Provider, "provider", "", "provider `NAME` for every volume (default: chosen for each)")
+	fs.StringVar(&f.consistency, "consistency", "", "the least `LEVEL` that is acceptable: application, filesystem or crash")
+	fs.StringVar(&f.ifBusy, "if-busy", "wait", "`wait|fail` while another set is taken (exit status 75)")
+	fs.BoolVar(&f.request.DryRun, "dry-run", false, "print the plan and do nothing")
+	fs.IntVar(&f.request.Retry, "retry", 0, "try again `N` times (0 to 10) when a hold was broken")
+	fs.DurationVar(&f.request.RetryWait, "retry-wait", 0, "pause `TIME` before each retry, such as 30s")
+	fs.StringArrayVar(&f.labels, "label", nil, "`KEY=VALUE` to keep with the set (repeatable)")
+	fs.DurationVar(&f.timeout, "timeout", 0, "give up and undo after `TIME`, such as 5m")
+	fs.BoolVarP(&a.quiet, "quiet", "q", false, "print the id only")
+	_ = cmd.RegisterFlagCompletionFunc("policy", completePolicies)
+	_ = cmd.RegisterFlagCompletionFunc("consistency", cobra.FixedCompletions([]string{"application", "filesystem", "crash"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("if-busy", cobra.FixedCompletions([]string{"wait", "fail"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("writer", completeWriters)
+	_ = cmd.RegisterFlagCompletionFunc("provider", completeProviders)
+	return cmd
+}
+
+// resolve makes the request of the options and arguments; its errors are errors of usage.
+func (f createFlags) resolve(args []string) (api.Request, error) {
+	r := f.request
+	switch {
+	case r.Policy == "" && len(args) == 0:
+		return r, fmt.Errorf("what to take is missing: --policy, or mount points or devices")
+	case r.Policy != "" && len(args) > 0:
+		return r, fmt.Errorf("--policy says which volumes: %q is too much", args[0])
+	case r.Policy != "" && len(r.Writers) > 0:
+		return r, fmt.Errorf("--policy says which writers: --writer is too much")
+	case r.Retry < 0 || r.Retry > 10:
+		return r, fmt.Errorf("--retry %d is not between 0 and 10", r.Retry)
+	case r.RetryWait < 0 || r.RetryWait > time.Hour:
+		return r, fmt.Errorf("--retry-wait %s is not between 0 and 1h", r.RetryWait)
+	case f.timeout < 0:
+		return r, fmt.Errorf("--timeout %s is negative", f.timeout)
+	}
+	for _, arg := range args {
+		if !strings.ContainsRune(arg, '/') && arg != "." && arg != ".." {
+			return r, fmt.Errorf("%q is neither a mount point nor a device; for a policy say --policy %s", arg, arg)
+		}
+		path, err := filepath.Abs(arg)
+		if err != nil {
+			return r, err
+		}
+		r.Volumes = append(r.Volumes, path)
+	}
+	if r.Consistency = api.Consistency(f.consistency); f.consistency != "" && r.Consistency.Rank() == 0 {
+		return r, fmt.Errorf("--consistency %q is none of application, filesystem, crash", f.consistency)
+	}
+	switch f.ifBusy {
+	case "wait":
+	case "fail":
+		r.FailIfBusy = true
+	default:
+		return r, fmt.Errorf("--if-busy %q is neither wait nor fail", f.ifBusy)
+	}
+	for _, l := range f.labels {
+		key, value, ok := strings.Cut(l, "=")
+		if !ok || key == "" {
+			return r, fmt.Errorf("--label %q is not KEY=VALUE", l)
+		}
+		if r.Labels == nil {
+			r.Labels = map[string]string{}
+		}
+		r.Labels[key] = value
+	}
+	return r, nil
+}
+
+// createStatus is the exit status for a set that was made: 3 if it claims less than it could, unless whoever asked
+// said that this much is enough.
+func createStatus(r api.Request, m *api.Manifest) int {
+	enough := r.Consistency != "" && m.Consistency.Rank() >= r.Consistency.Rank()
+	if m.State == api.Planned || len(m.Reasons) == 0 || enough {
+		return 0
+	}
+	return exitDegraded
+}
+
+// printCreated prints what snapshot create answers with.
+func (a *app) printCreated(m *api.Manifest) error {
+	switch {
+	case a.json:
+		return a.printJSON(m)
+	case a.quiet:
+		fmt.Fprintln(a.out, m.ID)
+	default:
+		a.printManifest(m)
+	}
+	return nil
+}
+
+// progressLine shows the phase in one line of a terminal; anywhere else it shows nothing.
+func progressLine(w io.Writer) (progress func(string), finish func()) {
+	if !isTerminal(w) {
+		return nil, func() {}
+	}
+	const erase = "\r\x1b[K"
+	return func(phase string) { fmt.Fprintf(w, "%s%s …", erase, printable(phase)) }, func() { fmt.Fprint(w, erase) }
+}
+
+// isTerminal takes any character device for one, except under TERM=dumb.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok || os.Getenv("TERM") == "dumb" {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}

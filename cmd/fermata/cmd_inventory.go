@@ -1,0 +1,94 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fermata-project/fermata/daemon/api"
+	"github.com/fermata-project/fermata/daemon/client"
+)
+
+// inventory is the verb list over one of the daemon's inventories.
+func inventory[T any](a *app, short string, l list[T], get func(*client.Client, context.Context) ([]T, error)) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: short,
+		Args:  exactly(0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if done, err := l.check(a, cmd); done || err != nil {
+				return err
+			}
+			return a.with(cmd, "list "+cmd.Parent().Name()+"s", func(ctx context.Context, c *client.Client) error {
+				rows, err := get(c, ctx)
+				if err != nil {
+					return err
+				}
+				return l.print(a, rows)
+			})
+		},
+	}
+	return l.flags(a, cmd)
+}
+
+var providerList = list[api.Provider]{
+	id: func(p api.Provider) string { return p.Name },
+	columns: []column[api.Provider]{
+		{name: "name", help: "the provider's name", value: func(p api.Provider) string { return p.Name }},
+		{name: "kind", help: "built-in, software or hardware", value: func(p api.Provider) string { return p.Kind }},
+		{name: "usable", help: "whether this host can use it", value: func(p api.Provider) string { return yes(p.Usable) }},
+		{name: "problem", help: "why it cannot", value: func(p api.Provider) string { return p.Problem }},
+	},
+}
+
+func providerCommand(a *app) *cobra.Command {
+	return noun(&cobra.Command{Use: "provider VERB", Short: "See the providers: what makes snapshots"},
+		inventory(a, "List the providers", providerList, (*client.Client).Providers))
+}
+
+var poolList = list[api.Pool]{
+	id: func(p api.Pool) string { return p.Name },
+	columns: []column[api.Pool]{
+		{name: "name", help: "the pool's name", value: func(p api.Pool) string { return p.Name }},
+		{name: "provider", help: "which provider takes space from it", value: func(p api.Pool) string { return p.Provider }},
+		{name: "mode", help: "rw, ro, out_of_data_space or fail", value: poolMode},
+		{name: "size", help: "size of its data", right: true, value: func(p api.Pool) string { return size(p.Size) }},
+		{name: "used", help: "used share of the data", right: true, value: func(p api.Pool) string { return share(p.Used, p.Size) }},
+		{name: "metadata", help: "used share of the metadata", right: true, value: func(p api.Pool) string { return share(p.MetadataUsed, p.MetadataSize) }},
+		{name: "free", help: "free space for data", right: true, value: func(p api.Pool) string { return size(p.Size - min(p.Used, p.Size)) }},
+		{name: "metadata_size", help: "size of its metadata", wide: true, right: true, value: func(p api.Pool) string { return size(p.MetadataSize) }},
+		{name: "device", help: "its device-mapper name", wide: true, value: func(p api.Pool) string { return p.Device }},
+	},
+}
+
+func poolMode(p api.Pool) string {
+	if p.NeedsCheck {
+		return p.Mode + ", needs check"
+	}
+	return p.Mode
+}
+
+func poolCommand(a *app) *cobra.Command {
+	return noun(&cobra.Command{Use: "pool VERB", Short: "See the pools: where snapshot space comes from"},
+		inventory(a, "List the pools", poolList, (*client.Client).Pools))
+}
+
+var volumeList = list[api.Volume]{
+	id: func(v api.Volume) string { return v.Name },
+	columns: []column[api.Volume]{
+		{name: "name", help: "the volume's name", value: func(v api.Volume) string { return v.Name }},
+		{name: "mounted_on", help: "its mount points", value: func(v api.Volume) string { return words(v.MountPoints) }},
+		{name: "fs", help: "its filesystem", value: func(v api.Volume) string { return v.FSType }},
+		{name: "size", help: "its size", right: true, value: func(v api.Volume) string { return size(v.Size) }},
+		{name: "provider", help: "which provider would take it", value: func(v api.Volume) string { return v.Provider }},
+		{name: "freezable", help: "whether its filesystem can be frozen", value: func(v api.Volume) string { return yes(v.Freezable) }},
+		{name: "problem", help: "why it cannot be taken, or frozen", value: func(v api.Volume) string { return v.Problem }},
+		{name: "device", help: "its device", wide: true, value: func(v api.Volume) string { return v.Device }},
+		{name: "disks", help: "the disks below it", wide: true, value: func(v api.Volume) string { return words(v.Disks) }},
+	},
+}
+
+func volumeCommand(a *app) *cobra.Command {
+	return noun(&cobra.Command{Use: "volume VERB", Short: "See the volumes that can be in a set"},
+		inventory(a, "List the volumes", volumeList, (*client.Client).Volumes))
+}

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/fermata-project/fermata/daemon/api"
+)
+
+// printManifest prints all of a set for a person.
+func (a *app) printManifest(m *api.Manifest) {
+	a.printHead(m)
+	a.section("VOLUMES", volumeRows(m.Volumes))
+	a.section("WRITERS", writerRows(m.Writers))
+	a.section("MOUNTS", mountRows(m.Mounts))
+	a.section("TIMELINE", phaseRows(m.Phases))
+}
+
+func (a *app) printHead(m *api.Manifest) {
+	id := m.ID
+	if m.State == api.Planned {
+		id = "plan: nothing was done"
+	}
+	rows := [][]string{{"set", id}}
+	add := func(name, value string) {
+		if value != "" {
+			rows = append(rows, []string{name, value})
+		}
+	}
+	add("policy", m.Policy)
+	if m.State != api.Planned {
+		add("created", instant(m.Created))
+	}
+	add("consistency", string(m.Consistency))
+	for _, r := range m.Reasons {
+		add("  because", r)
+	}
+	if m.State == api.Damaged {
+		add("state", "damaged: a snapshot is gone or invalid")
+	}
+	if m.Window > 0 {
+		add("freeze window", span(m.Window))
+	}
+	if m.Duration > 0 {
+		add("duration", span(m.Duration))
+	}
+	add("labels", labelText(m.Labels))
+	printTable(a, nil, nil, rows)
+}
+
+// section prints a titled table, or nothing if there are no rows. The first row is the head.
+func (a *app) section(title string, rows [][]string) {
+	if len(rows) < 2 {
+		return
+	}
+	fmt.Fprintf(a.out, "\n%s\n", title)
+	printIndented(a, "  ", rows[0], nil, rows[1:])
+}
+
+func volumeRows(volumes []api.Snapshot) [][]string {
+	rows := [][]string{{"mounted on", "volume", "fs", "size", "provider", "snapshot", "frozen"}}
+	for _, v := range volumes {
+		rows = append(rows, []string{v.MountPoint, v.Volume, v.FSType, size(v.Size), v.Provider, v.Name, yes(v.Frozen)})
+		for _, p := range slices.Sorted(maps.Keys(v.Refused)) {
+			rows = append(rows, []string{"", "  not " + p + ": " + v.Refused[p]})
+		}
+	}
+	return rows
+}
+
+func writerRows(writers []api.Writer) [][]string {
+	rows := [][]string{{"writer", "state", "level", "required", "held", "components"}}
+	for _, w := range writers {
+		held := ""
+		for _, p := range w.Phases {
+			if p.Window {
+				held = span(p.Duration)
+			}
+		}
+		state := w.State
+		if w.Problem != "" {
+			state += ": " + w.Problem
+		}
+		rows = append(rows, []string{w.Name, state, w.Level, yes(w.Required), held, componentNames(w)})
+	}
+	return rows
+}
+
+func mountRows(mounts []api.Mount) [][]string {
+	rows := [][]string{{"mounted on", "snapshot at", "device", "writable"}}
+	for _, m := range mounts {
+		rows = append(rows, []string{m.MountPoint, m.Path, m.Device, yes(m.Writable)})
+	}
+	return rows
+}
+
+// phaseRows is the timeline, a phase before its parts; a bar marks the parts of the freeze window.
+func phaseRows(phases []api.Phase) [][]string {
+	phases = slices.Clone(phases)
+	slices.SortStableFunc(phases, func(a, b api.Phase) int {
+		return cmp.Or(cmp.Compare(a.Start, b.Start), cmp.Compare(b.Duration, a.Duration))
+	})
+	rows := [][]string{{"at", "took", " ", "phase"}}
+	for _, p := range phases {
+		bar, name := " ", p.Name
+		if p.Window {
+			bar = "┃"
+		}
+		if p.Error != "" {
+			name += ": " + p.Error
+		}
+		rows = append(rows, []string{"+" + span(p.Start), span(p.Duration), bar, name})
+	}
+	return rows
+}
+
+func componentNames(w api.Writer) string {
+	var list []string
+	for _, c := range w.Components {
+		list = append(list, c.Name)
+	}
+	return words(list)
+}
+
+func writerNames(m api.Manifest) string {
+	var list []string
+	for _, w := range m.Writers {
+		list = append(list, w.Name)
+	}
+	return words(list)
+}
+
+func labelText(labels map[string]string) string {
+	var list []string
+	for _, k := range slices.Sorted(maps.Keys(labels)) {
+		list = append(list, k+"="+labels[k])
+	}
+	return strings.Join(list, ",")
+}

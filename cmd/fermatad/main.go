@@ -1,0 +1,126 @@
+// Command fermatad is the Fermata daemon: it takes snapshot sets for whoever asks on the system bus. systemd starts it,
+// or the bus on demand.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+	"golang.org/x/sys/unix"
+
+	"github.com/fermata-project/fermata/config"
+	"github.com/fermata-project/fermata/daemon"
+	"github.com/fermata-project/fermata/daemon/bus"
+	"github.com/fermata-project/fermata/dm"
+	"github.com/fermata-project/fermata/dm/lvm"
+	"github.com/fermata-project/fermata/dm/provider"
+	"github.com/fermata-project/fermata/fsfreeze/guard"
+	"github.com/fermata-project/fermata/systemd"
+)
+
+// version is set by the linker.
+var version = "(devel)"
+
+func main() {
+	dir := flag.String("config", config.Dir, "directory of the configuration")
+	run := flag.String("run", "/run/fermata", "directory of what does not outlive a reboot")
+	flag.Parse()
+	if err := serve(*dir, *run); err != nil {
+		fmt.Fprintln(os.Stderr, "fermatad:", err)
+		os.Exit(1)
+	}
+}
+
+func serve(dir, run string) error {
+	// A thread that waits in the kernel must not keep the others from running, however few processors there are.
+	runtime.GOMAXPROCS(max(4, runtime.NumCPU()))
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
+	defer stop()
+
+	c, err := config.Load(dir)
+	if err != nil {
+		return err
+	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: c.Daemon.LogLevel, ReplaceAttr: withoutTime}))
+	control, err := dm.Open()
+	if err != nil {
+		return err
+	}
+	d := daemon.New(daemon.Options{
+		Version: version, Config: c, Log: log, RunDir: run,
+		Host:      daemon.System{Socket: guard.Socket, Notes: guard.Notes, Control: control},
+		Providers: providers(c, control), NewWriter: daemon.NewWriter,
+	})
+	if err := d.Start(ctx); err != nil {
+		log.Error("starting with problems", "error", err)
+	}
+
+	server := bus.New(d, bus.Polkit, log)
+	ctx, exit := context.WithCancel(ctx)
+	defer exit()
+	go func() {
+		report := func(err error) { log.Error("watchdog", "error", err) }
+		if err := systemd.Watchdog(ctx, d.Alive, report); err != nil {
+			report(err)
+		}
+	}()
+	go func() {
+		<-server.Ready()
+		if err := systemd.Ready("ready"); err != nil {
+			log.Warn("systemd was not told", "error", err)
+		}
+		exitWhenIdle(ctx, server, c.Daemon.IdleExit, exit)
+	}()
+	err = server.Serve(ctx, func() (*dbus.Conn, error) { return dbus.ConnectSystemBus() })
+	return errors.Join(err, systemd.Stopping())
+}
+
+// providers are those that the configuration leaves switched on, in the order of choice.
+func providers(c *config.Config, control *dm.Control) []provider.Provider {
+	var out []provider.Provider
+	if p, err := c.Provider("thin"); err == nil && p.Enabled {
+		reserve := provider.Reserve{Data: p.Reserve.Data, Metadata: p.Reserve.Metadata}
+		out = append(out, provider.NewThin(control, lvm.New(lvm.Options{}), reserve))
+	}
+	return out
+}
+
+// exitWhenIdle ends the daemon when nobody has asked for anything for a while; the bus starts it again.
+func exitWhenIdle(ctx context.Context, s *bus.Server, limit time.Duration, exit func()) {
+	if limit <= 0 {
+		return
+	}
+	began := time.Now()
+	for {
+		last := s.LastUsed()
+		if last.Before(began) {
+			last = began
+		}
+		left := limit - time.Since(last)
+		if left <= 0 && !s.Busy() {
+			exit()
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(max(left, time.Second)):
+		}
+	}
+}
+
+// withoutTime leaves the time to the journal.
+func withoutTime(groups []string, a slog.Attr) slog.Attr {
+	if len(groups) == 0 && a.Key == slog.TimeKey {
+		return slog.Attr{}
+	}
+	return a
+}

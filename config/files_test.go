@@ -1,0 +1,160 @@
+package config
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestWhichFiles shows which files of a folder are read, and what is said of those that cannot be.
+func TestWhichFiles(t *testing.T) {
+	dir := t.TempDir()
+	policies := filepath.Join(dir, "policies.d")
+	for _, name := range []string{"b.yaml", "a.yaml", ".hidden.yaml", "a.yaml.bak", "a.yaml~", "README", "old.yml", "#a.yaml#"} {
+		write(t, filepath.Join(policies, name), "volumes: [/srv]\n")
+	}
+	write(t, filepath.Join(policies, "large.yaml"), "volumes: [/srv]\n"+strings.Repeat("#\n", maxFileSize/2))
+	if err := os.Mkdir(filepath.Join(policies, "folder.yaml"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("a.yaml", filepath.Join(policies, "link.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(filepath.Join(policies, "pipe.yaml"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(dir, "writers.d"), "a file, not a folder")
+
+	c, err := build(dir, readAll(dir, false))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"a", "b"} {
+		if _, err := c.Policy(name); err != nil {
+			t.Error(err)
+		}
+	}
+	want := `policies.d/folder.yaml: not a regular file
+policies.d/large.yaml: the file is larger than 1 MiB
+policies.d/link.yaml: the file is a symbolic link: put a regular file in its place
+policies.d/old.yml: warning: the file is ignored: rename it to end in .yaml
+policies.d/pipe.yaml: not a regular file
+writers.d: cannot read the folder: not a directory`
+	if got := strings.ReplaceAll(c.Problems.Error(), dir+"/", ""); got != want {
+		t.Errorf("problems are\n%s\nwant\n%s", got, want)
+	}
+	if len(c.Policies) != 2 || len(c.Problems.Errors()) != 5 || len(c.Problems.Warnings()) != 1 {
+		t.Errorf("policies are %v, problems %d", c.Policies, len(c.Problems))
+	}
+	if _, err := c.Policy("pipe"); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+		t.Errorf("a file that cannot be read gives %v", err)
+	}
+}
+
+func TestTooManyFiles(t *testing.T) {
+	dir := t.TempDir()
+	for i := range maxFiles + 2 {
+		write(t, filepath.Join(dir, "writers.d", fmt.Sprintf("w%04d.yaml", i)), "type: null")
+	}
+	c, err := build(dir, readAll(dir, false))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c.Writers) != maxFiles || len(c.Problems) != 1 || !strings.Contains(c.Problems[0].Message, `from "w1000.yaml" on`) {
+		t.Errorf("%d writers, problems are %v", len(c.Writers), c.Problems)
+	}
+}
+
+// fakeInfo is a file as stat(2) would show it.
+type fakeInfo struct {
+	mode fs.FileMode
+	sys  any
+}
+
+func (f fakeInfo) Name() string       { return "f" }
+func (f fakeInfo) Size() int64        { return 0 }
+func (f fakeInfo) Mode() fs.FileMode  { return f.mode }
+func (f fakeInfo) ModTime() time.Time { return time.Time{} }
+func (f fakeInfo) IsDir() bool        { return f.mode.IsDir() }
+func (f fakeInfo) Sys() any           { return f.sys }
+
+func TestUntrusted(t *testing.T) {
+	root, other := &syscall.Stat_t{Uid: 0}, &syscall.Stat_t{Uid: 1000}
+	for _, c := range []struct {
+		info fakeInfo
+		want string
+	}{
+		{fakeInfo{0o644, root}, ""},
+		{fakeInfo{0o600, root}, ""},
+		{fakeInfo{fs.ModeDir | 0o755, root}, ""},
+		{fakeInfo{0o644, other}, "owned by user 1000, not by root: run chown root on it"},
+		{fakeInfo{0o664, root}, "mode 0664 lets others than root write: run chmod go-w on it"},
+		{fakeInfo{0o602, root}, "mode 0602 lets others than root write: run chmod go-w on it"},
+		{fakeInfo{fs.ModeDir | fs.ModeSticky | 0o777, root}, "mode 0777 lets others than root write: run chmod go-w on it"},
+		{fakeInfo{0o644, nil}, "its owner is not known"},
+	} {
+		got := ""
+		if err := untrusted(c.info); err != nil {
+			got = err.Error()
+		}
+		if got != c.want {
+			t.Errorf("%v: %q, want %q", c.info, got, c.want)
+		}
+	}
+}
+
+// TestTrust reads as root would. Whoever runs the test owns the files, so where that is not root
+// all of them are refused for their owner.
+func TestTrust(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "writers.d", "good.yaml"), "type: null")
+	write(t, filepath.Join(dir, "writers.d", "open.yaml"), "type: null")
+	write(t, filepath.Join(dir, "policies.d", "p.yaml"), "volumes: [/srv]")
+	chmod := func(mode fs.FileMode, name string) {
+		t.Helper()
+		if err := os.Chmod(filepath.Join(dir, name), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	chmod(0o666, "writers.d/open.yaml")
+	chmod(0o775, "policies.d")
+	c, err := build(dir, readAll(dir, true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if os.Geteuid() != 0 {
+		if len(c.Writers)+len(c.Policies) != 0 {
+			t.Errorf("files of user %d are trusted: %v", os.Geteuid(), c)
+		}
+		return
+	}
+	want := `policies.d/p.yaml: folder policies.d: mode 0775 lets others than root write: run chmod go-w on it
+writers.d/open.yaml: mode 0666 lets others than root write: run chmod go-w on it`
+	if got := strings.ReplaceAll(c.Problems.Error(), dir+"/", ""); got != want {
+		t.Errorf("problems are\n%s\nwant\n%s", got, want)
+	}
+	if _, err := c.Writer("good"); err != nil {
+		t.Error(err)
+	}
+
+	write(t, filepath.Join(dir, "fermata.yaml"), "")
+	chmod(0o777, "")
+	if _, err := build(dir, readAll(dir, true)); err == nil || !strings.Contains(err.Error(), "fermata.yaml: folder") {
+		t.Errorf("a folder that all can write gives %v", err)
+	}
+}

@@ -1,0 +1,118 @@
+package config
+
+import (
+	"fmt"
+	"regexp"
+	"time"
+)
+
+// Consistency is what a finished set can claim, and the least of it that a policy accepts.
+type Consistency string
+
+const (
+	// ConsistencyApplication: the writers held still and said so.
+	ConsistencyApplication Consistency = "application"
+	// ConsistencyFilesystem: the filesystems were frozen: clean, without replay of a journal.
+	ConsistencyFilesystem Consistency = "filesystem"
+	// ConsistencyCrash: the volumes show one instant, as a power cut would.
+	ConsistencyCrash Consistency = "crash"
+)
+
+// OnFailure says what a failure costs: the set, or some of its consistency.
+type OnFailure string
+
+const (
+	// OnFailureAbort deletes the set.
+	OnFailureAbort OnFailure = "abort"
+	// OnFailureDegrade keeps the set, with the reason and a lower consistency.
+	OnFailureDegrade OnFailure = "degrade"
+)
+
+// Policy is a named kind of snapshot set: the settings of one file in policies.d.
+type Policy struct {
+	Name        string            // 1 to 64 of A-Za-z0-9_-; default the file's base name
+	Description string            // at most 1024 bytes
+	Volumes     []string          // mount points or devices, absolute and clean, 1 to 256, distinct
+	Writers     []string          // names of existing Writers, at most 64, distinct
+	Provider    string            // name of an enabled Provider; "" to have one chosen for each volume
+	Consistency Consistency       // the least that is acceptable; default application with writers, else filesystem
+	OnFailure   OnFailure         // default abort; degrade never goes below Consistency
+	Limits      Limits            // the daemon's, where the policy does not set its own
+	Retry       Retry             // after a broken hold or a time-out
+	Labels      map[string]string // at most 64, for requesters to find sets by
+	File        string            // where it was read from
+}
+
+// Retry says how often a set that failed by chance (a hold broken, a time-out) is tried again.
+type Retry struct {
+	Count int           // 0 to 10; default 0
+	Wait  time.Duration // before each further try, 0 to 1h; default 10s
+}
+
+// defaultPolicy is a policy file's content before it is read.
+func defaultPolicy(name string, limits Limits) Policy {
+	return Policy{Name: name, OnFailure: OnFailureAbort, Limits: limits, Retry: Retry{Wait: 10 * time.Second}}
+}
+
+var policySchema = mapping(
+	key("name", func(p *Policy) *string { return &p.Name }, nameText()),
+	key("description", func(p *Policy) *string { return &p.Description }, text("a text", 1024)),
+	required(key("volumes", func(p *Policy) *[]string { return &p.Volumes }, distinct(list(pathText(), 1, 256)))),
+	key("writers", func(p *Policy) *[]string { return &p.Writers }, distinct(list(nameText(), 0, 64))),
+	key("provider", func(p *Policy) *string { return &p.Provider }, nameText()),
+	key("consistency", func(p *Policy) *Consistency { return &p.Consistency },
+		choice(ConsistencyApplication, ConsistencyFilesystem, ConsistencyCrash)),
+	key("on_failure", func(p *Policy) *OnFailure { return &p.OnFailure }, choice(OnFailureAbort, OnFailureDegrade)),
+	key("limits", func(p *Policy) *Limits { return &p.Limits },
+		mapping(limitFields(func(l *Limits) *Limits { return l })...)),
+	key("retry", func(p *Policy) *Retry { return &p.Retry }, mapping(
+		key("count", func(r *Retry) *int { return &r.Count }, integer(0, 10)),
+		key("wait", func(r *Retry) *time.Duration { return &r.Wait }, duration(0, time.Hour)),
+	)),
+	key("labels", func(p *Policy) *map[string]string { return &p.Labels }, dictionary(checkLabel, text("a text", 256), 64)),
+)
+
+var labelPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$`)
+
+func checkLabel(s string) error {
+	if !labelPattern.MatchString(s) {
+		return fmt.Errorf("%s is no label: 1 to 63 of A-Z, a-z, 0-9, -, _, . and / are allowed, beginning with a letter or digit", quote(s))
+	}
+	return nil
+}
+
+// checkPolicy fills in what depends on other keys, and resolves the references to writers and
+// providers.
+func (c *Config) checkPolicy(d *decoder, p *Policy) {
+	if !d.has("consistency") {
+		p.Consistency = ConsistencyFilesystem
+		if len(p.Writers) > 0 {
+			p.Consistency = ConsistencyApplication
+		}
+	}
+	if p.Consistency == ConsistencyApplication {
+		if len(p.Writers) == 0 && !d.broken("writers") {
+			d.errorf("consistency", "application consistency takes writers: name them in writers, or ask for filesystem")
+		}
+		if p.OnFailure == OnFailureDegrade {
+			d.warnf("on_failure", "degrade has no effect: this policy accepts nothing less than application consistency; add consistency: filesystem or crash")
+		}
+	}
+	for i, name := range p.Writers {
+		if name == "" {
+			continue // reported when it was read
+		}
+		if _, err := c.Writer(name); err != nil {
+			d.errorf(index("writers", i), "%v", err)
+		}
+	}
+	if p.Provider == "" {
+		return
+	}
+	switch provider, err := c.Provider(p.Provider); {
+	case err != nil:
+		d.errorf("provider", "%v", err)
+	case !provider.Enabled:
+		d.errorf("provider", "provider %q is switched off in %s", p.Provider, provider.File)
+	}
+}

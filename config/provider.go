@@ -1,0 +1,89 @@
+package config
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+)
+
+// Provider holds the settings of one provider: those of its file in providers.d, or the defaults.
+type Provider struct {
+	Name    string // one of the kinds below: thin
+	Enabled bool   // default true
+	Reserve Reserve
+	File    string // where it was read from; "" for the defaults
+}
+
+// Reserve is what must stay free of a thin pool: a set that would leave less is refused.
+type Reserve struct {
+	Data     Space // of the pool's data; default 5%
+	Metadata Space // of the pool's metadata; default 10%
+}
+
+// A providerKind is one kind of provider: what holds without a file, and the keys of its file. A
+// new kind is a new entry in providerKinds.
+type providerKind struct {
+	defaults Provider
+	schema   reader[Provider]
+}
+
+var providerKinds = map[string]providerKind{
+	"thin": {
+		defaults: Provider{Reserve: Reserve{Data: Space{Percent: 5}, Metadata: Space{Percent: 10}}},
+		schema: providerMapping(
+			key("reserve", func(p *Provider) *Reserve { return &p.Reserve }, mapping(
+				key("data", func(r *Reserve) *Space { return &r.Data }, space()),
+				key("metadata", func(r *Reserve) *Space { return &r.Metadata }, space()),
+			)),
+		),
+	},
+}
+
+// providerMapping adds the keys that every kind has.
+func providerMapping(fields ...field[Provider]) reader[Provider] {
+	return mapping(append([]field[Provider]{
+		key("name", func(p *Provider) *string { return &p.Name }, nameText()),
+		key("enabled", func(p *Provider) *bool { return &p.Enabled }, boolean()),
+	}, fields...)...)
+}
+
+func providerNames() []string { return slices.Sorted(maps.Keys(providerKinds)) }
+
+func defaultProvider(name string) Provider {
+	p := providerKinds[name].defaults
+	p.Name, p.Enabled = name, true
+	return p
+}
+
+// providerSchema reads a provider's file by the schema of its kind, which its name tells.
+var providerSchema = reader[Provider]{
+	keys: providerKeys(),
+	read: func(d *decoder, path string, n *yaml.Node, into *Provider) {
+		for pair := range slices.Chunk(n.Content, 2) {
+			if pair[0].Value == "name" && pair[1].Kind == yaml.ScalarNode {
+				into.Name = pair[1].Value
+				d.at[join(path, "name")] = positionOf(pair[1])
+			}
+		}
+		kind, ok := providerKinds[into.Name]
+		if !ok {
+			names := providerNames()
+			d.errorf("name", "provider %s is unknown: it is one of %s%s",
+				quote(into.Name), strings.Join(names, ", "), didYouMean(into.Name, names))
+			return
+		}
+		*into = defaultProvider(into.Name)
+		kind.schema.read(d, path, n, into)
+	},
+}
+
+func providerKeys() []string {
+	var keys []string
+	for _, kind := range providerKinds {
+		keys = append(keys, kind.schema.keys...)
+	}
+	slices.Sort(keys)
+	return slices.Compact(keys)
+}

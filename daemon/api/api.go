@@ -1,0 +1,243 @@
+// Package api holds the words that the daemon, its bus and its clients share: the request for a snapshot set, the
+// manifest of a finished one, the inventories, and the classes of errors. It has no behaviour, so that a client links
+// nothing of the daemon.
+//
+// The JSON form of every type here is what the D-Bus properties carry, what `fermata --json` prints and what the state
+// directory keeps. It is stable: fields are added, never renamed; durations are integer nanoseconds (their names end in
+// _ns), sizes bytes (_bytes), instants RFC 3339 in UTC.
+package api
+
+import (
+	"context"
+	"time"
+)
+
+// Names on the bus.
+const (
+	BusName          = "org.fermata.Fermata1"
+	ManagerPath      = "/org/fermata/Fermata1"
+	ManagerInterface = BusName + ".Manager"
+	SetInterface     = BusName + ".Set"
+	JobInterface     = BusName + ".Job"
+)
+
+// Consistency is what a finished set can claim, from weakest to strongest: crash, filesystem, application.
+type Consistency string
+
+const (
+	// Crash: the volumes show one instant, as after a power cut.
+	Crash Consistency = "crash"
+	// Filesystem: the filesystems were flushed and frozen at that instant.
+	Filesystem Consistency = "filesystem"
+	// Application: beyond that, every writer of the set was holding at that instant.
+	Application Consistency = "application"
+)
+
+// Rank orders consistencies: a higher rank claims more. An unknown word ranks below all.
+func (c Consistency) Rank() int {
+	switch c {
+	case Crash:
+		return 1
+	case Filesystem:
+		return 2
+	case Application:
+		return 3
+	}
+	return 0
+}
+
+// Request asks for a snapshot set: by policy, or by volumes.
+type Request struct {
+	// Policy names the policy; empty: Volumes says what to take.
+	Policy string `json:"policy,omitempty"`
+	// Volumes are mount points or block devices, absolute paths; with a policy they must be empty.
+	Volumes []string `json:"volumes,omitempty"`
+	// Writers to ask in a request without policy.
+	Writers []string `json:"writers,omitempty"`
+	// Provider overrides the choice of provider for every volume.
+	Provider string `json:"provider,omitempty"`
+	// Consistency is the least that is acceptable; empty: what the policy says, or the most that the request allows.
+	Consistency Consistency `json:"consistency,omitempty"`
+	// FailIfBusy makes a request fail at once with class Busy while another set is being taken; otherwise it waits its turn.
+	FailIfBusy bool `json:"fail_if_busy,omitempty"`
+	// DryRun resolves and admits, and asks nothing of anybody: the answer is the plan.
+	DryRun bool `json:"dry_run,omitempty"`
+	// Retry is how often a set that failed in a way that a retry can mend is tried again (0 to 10), RetryWait the pause before each.
+	Retry     int           `json:"retry,omitempty"`
+	RetryWait time.Duration `json:"retry_wait_ns,omitempty"`
+	// Labels are kept in the manifest.
+	Labels map[string]string `json:"labels,omitempty"`
+}
+
+// Manifest is the document of a set: what it holds and how it came to be. A plan (Request.DryRun) is a manifest in
+// state "planned".
+type Manifest struct {
+	Version int    `json:"version"` // of this format: 1
+	ID      string `json:"id"`      // sorts by time: 20261120T114653_7f3a, UTC
+	Policy  string `json:"policy,omitempty"`
+	State   State  `json:"state"`
+	// Created is the instant that the set shows: the wall clock when the volumes were captured.
+	Created     time.Time         `json:"created"`
+	Host        string            `json:"host,omitempty"`
+	Kernel      string            `json:"kernel,omitempty"`
+	Consistency Consistency       `json:"consistency"`
+	Reasons     []string          `json:"reasons,omitempty"` // why the consistency is less than it could have been
+	Volumes     []Snapshot        `json:"volumes"`
+	Writers     []Writer          `json:"writers,omitempty"`
+	Phases      []Phase           `json:"phases,omitempty"`
+	Window      time.Duration     `json:"freeze_window_ns,omitempty"` // first filesystem blocked to last one released
+	Duration    time.Duration     `json:"duration_ns,omitempty"`      // the whole transaction
+	Labels      map[string]string `json:"labels,omitempty"`
+	// Mounts is where the set is mounted now; it is not part of the stored document.
+	Mounts []Mount `json:"mounts,omitempty"`
+}
+
+// State of a set.
+type State string
+
+const (
+	// Planned: a dry run; nothing exists.
+	Planned State = "planned"
+	// Complete: every snapshot exists and the hold was proven.
+	Complete State = "complete"
+	// Damaged: a snapshot of a finished set is gone or invalid.
+	Damaged State = "damaged"
+)
+
+// Snapshot is one volume of a set and its image.
+type Snapshot struct {
+	// Volume is the origin's name as LVM or device-mapper knows it: vg/lv.
+	Volume     string `json:"volume"`
+	Device     string `json:"device"`                // the origin's device-mapper name
+	MountPoint string `json:"mount_point,omitempty"` // where the origin was mounted; empty: a raw volume
+	FSType     string `json:"fstype,omitempty"`
+	Frozen     bool   `json:"frozen"` // its filesystem was frozen at the instant
+	Size       uint64 `json:"size_bytes"`
+	Provider   string `json:"provider"`
+	Name       string `json:"snapshot,omitempty"` // the snapshot's own name: vg/lv
+	// Refused says, in a plan, why other providers do not take the volume.
+	Refused map[string]string `json:"refused,omitempty"`
+}
+
+// Mount is one mounted snapshot of a set.
+type Mount struct {
+	MountPoint string `json:"mount_point"` // of the origin
+	Path       string `json:"path"`        // where the snapshot is mounted
+	Device     string `json:"device"`
+	Writable   bool   `json:"writable"` // a throw-away copy of the snapshot
+}
+
+// Phase is how long one phase of the transaction took, from the monotonic clock.
+type Phase struct {
+	Name     string        `json:"name"`
+	Start    time.Duration `json:"start_ns"` // since the transaction began
+	Duration time.Duration `json:"duration_ns"`
+	Window   bool          `json:"window,omitempty"` // inside the freeze window; of a writer: its hold
+	Error    string        `json:"error,omitempty"`
+}
+
+// Writer is a writer's part in a set, or, in an inventory, its declaration.
+type Writer struct {
+	Name       string      `json:"name"`
+	Type       string      `json:"type"`
+	Level      string      `json:"level"`
+	Required   bool        `json:"required"`
+	State      string      `json:"state,omitempty"` // inactive, prepared, holding, released (held to the end), failed
+	Components []Component `json:"components,omitempty"`
+	// Phases are the writer's own times.
+	Phases []Phase `json:"phases,omitempty"`
+	// Data is what the writer had to say for the record, by phase: positions in its log, labels.
+	Data map[string]any `json:"data,omitempty"`
+	// Problem says why a declared writer is disabled.
+	Problem string `json:"problem,omitempty"`
+}
+
+// Component is a group of files of a writer that belong together.
+type Component struct {
+	Name          string   `json:"name"`
+	Paths         []string `json:"paths,omitempty"`
+	Excludes      []string `json:"excludes,omitempty"`
+	RestoreMethod string   `json:"restore_method,omitempty"`
+}
+
+// Provider is an entry of the inventory of providers.
+type Provider struct {
+	Name    string `json:"name"`
+	Kind    string `json:"kind"` // built-in, software, hardware
+	Usable  bool   `json:"usable"`
+	Problem string `json:"problem,omitempty"`
+}
+
+// Pool is where snapshot space comes from.
+type Pool struct {
+	Name         string `json:"name"` // vg/lv
+	Provider     string `json:"provider"`
+	Device       string `json:"device"`
+	Mode         string `json:"mode"` // rw, ro, out_of_data_space, fail
+	Size         uint64 `json:"size_bytes"`
+	Used         uint64 `json:"used_bytes"`
+	MetadataSize uint64 `json:"metadata_size_bytes"`
+	MetadataUsed uint64 `json:"metadata_used_bytes"`
+	NeedsCheck   bool   `json:"needs_check,omitempty"`
+}
+
+// Volume is an entry of the inventory of volumes: a block device with the mounts above it and the disks below it.
+type Volume struct {
+	Name        string   `json:"name"` // vg/lv, or the kernel's name
+	Device      string   `json:"device"`
+	Size        uint64   `json:"size_bytes"`
+	FSType      string   `json:"fstype,omitempty"`
+	MountPoints []string `json:"mount_points,omitempty"`
+	Disks       []string `json:"disks,omitempty"`
+	Provider    string   `json:"provider,omitempty"` // which would take it
+	Freezable   bool     `json:"freezable"`
+	// Problem says why no provider takes it, or why it cannot be frozen.
+	Problem string `json:"problem,omitempty"`
+}
+
+// Status is the daemon's state at a glance.
+type Status struct {
+	Version  string    `json:"version"`
+	Started  time.Time `json:"started"`
+	Sets     int       `json:"sets"`
+	Running  string    `json:"running,omitempty"` // the set being taken
+	Phase    string    `json:"phase,omitempty"`   // and its phase
+	Waiting  int       `json:"waiting"`           // requests that wait their turn
+	Guard    string    `json:"guard"`             // ok, or why it cannot be reached
+	Problems []string  `json:"problems,omitempty"`
+	// Recovered says what was undone when the daemon started.
+	Recovered []string `json:"recovered,omitempty"`
+}
+
+// MountOptions of a set.
+type MountOptions struct {
+	// Writable mounts throw-away copies of the snapshots; the set itself never changes.
+	Writable bool `json:"writable,omitempty"`
+	// Target is the directory under which the set's mounts appear, structured as the live paths; empty: below the
+	// daemon's mount directory, by policy and time.
+	Target string `json:"target,omitempty"`
+}
+
+// Service is what the daemon does for a requester. The bus exports it; clients call it through the bus.
+type Service interface {
+	// CreateSet takes a set, or plans it. Progress is called with each phase that begins, and must not block.
+	CreateSet(ctx context.Context, r Request, progress func(phase string)) (*Manifest, error)
+	Sets() []Manifest // newest last
+	DeleteSet(ctx context.Context, id string) error
+	MountSet(ctx context.Context, id string, o MountOptions) ([]Mount, error)
+	UmountSet(ctx context.Context, id string) error
+	Writers() []Writer
+	Providers() []Provider
+	Pools(ctx context.Context) ([]Pool, error)
+	Volumes(ctx context.Context) ([]Volume, error)
+	Status() Status
+}
+
+// SetName records the name of the snapshot of one volume.
+func (m *Manifest) SetName(volume, snapshot string) {
+	for i := range m.Volumes {
+		if m.Volumes[i].Volume == volume {
+			m.Volumes[i].Name = snapshot
+		}
+	}
+}

@@ -1,0 +1,235 @@
+package bustest
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/fermata-project/fermata/daemon/api"
+)
+
+// Fake is a service in memory. Its behaviour on CreateSet is chosen by the policy that is asked for:
+//
+//	slow       runs until it is cancelled, then takes Undo to undo
+//	degraded   gives a set of consistency filesystem, with a reason
+//	waiting    runs until it is cancelled, and passes on the bare error of its context
+//	chatty     waits for Gate to be closed, then tells of 10,000 phases
+//	broken, timeout, busy, refused, invalid, denied   fail with that class
+//
+// Everything else succeeds at once, with three phases.
+type Fake struct {
+	Undo time.Duration
+	Gate chan struct{}
+
+	mu        sync.Mutex
+	sets      []api.Manifest
+	requests  []api.Request
+	cancelled int
+	number    int
+}
+
+// Epoch is when the fake's first set was taken; each later one is a second younger.
+var Epoch = time.Date(2026, 11, 20, 11, 46, 53, 0, time.UTC)
+
+// Requests that CreateSet was given.
+func (f *Fake) Requests() []api.Request {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return append([]api.Request(nil), f.requests...)
+}
+
+// Cancelled is how many slow sets were cancelled and undone.
+func (f *Fake) Cancelled() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.cancelled
+}
+
+// Add makes a set without asking anybody.
+func (f *Fake) Add(policy string) api.Manifest {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.add(api.Request{Policy: policy})
+}
+
+// Damage makes a set damaged.
+func (f *Fake) Damage(id string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i := range f.sets {
+		if f.sets[i].ID == id {
+			f.sets[i].State = api.Damaged
+		}
+	}
+}
+
+func (f *Fake) add(r api.Request) api.Manifest {
+	at := Epoch.Add(time.Duration(f.number) * time.Second)
+	f.number++
+	m := api.Manifest{
+		Version: 1, ID: fmt.Sprintf("%s_%04x", at.Format("20060102T150405"), f.number),
+		Policy: r.Policy, State: api.Complete, Created: at, Host: "fake", Consistency: api.Application,
+		Window: 412 * time.Microsecond, Duration: 153 * time.Millisecond, Labels: r.Labels,
+		Phases: []api.Phase{
+			{Name: "resolve", Start: 0, Duration: 12 * time.Millisecond},
+			{Name: "freeze filesystems", Start: 140 * time.Millisecond, Duration: 200 * time.Microsecond, Window: true},
+			{Name: "commit", Start: 140200 * time.Microsecond, Duration: 212 * time.Microsecond, Window: true},
+		},
+		Writers: []api.Writer{{Name: "postgresql", Type: "exec", Level: "back-end", Required: true, State: "held",
+			Components: []api.Component{{Name: "cluster", Paths: []string{"/srv/db"}}}}},
+	}
+	volumes := r.Volumes
+	if r.Policy != "" {
+		volumes = []string{"/srv/db", "/srv/wal"}
+	}
+	for _, v := range volumes {
+		name := strings.ReplaceAll(strings.Trim(v, "/"), "/", "-")
+		m.Volumes = append(m.Volumes, api.Snapshot{Volume: "vg/" + name, Device: "vg-" + name, MountPoint: v, FSType: "ext4",
+			Frozen: true, Size: 10 << 30, Provider: "thin", Name: "vg/" + name + "-" + m.ID})
+	}
+	if r.Policy == "degraded" {
+		m.Consistency = api.Filesystem
+		m.Reasons = []string{"writer postgresql let go early"}
+	}
+	if r.DryRun {
+		m.ID, m.State = "", api.Planned
+		return m
+	}
+	f.sets = append(f.sets, m)
+	return m
+}
+
+// CreateSet implements api.Service.
+func (f *Fake) CreateSet(ctx context.Context, r api.Request, progress func(string)) (*api.Manifest, error) {
+	f.mu.Lock()
+	f.requests = append(f.requests, r)
+	f.mu.Unlock()
+	switch r.Policy {
+	case "slow":
+		progress("prepare")
+		<-ctx.Done()
+		time.Sleep(f.Undo)
+		f.mu.Lock()
+		f.cancelled++
+		f.mu.Unlock()
+		return nil, api.Errorf(api.Cancelled, "the set was cancelled in phase prepare and undone")
+	case "waiting":
+		<-ctx.Done()
+		return nil, fmt.Errorf("cannot wait for lvcreate: %w", context.Cause(ctx))
+	case "chatty":
+		<-f.Gate
+		for i := range 10_000 {
+			progress(fmt.Sprint("phase ", i))
+		}
+	case "broken":
+		return nil, api.Errorf(api.Broken, "writer postgresql lost its hold")
+	case "timeout":
+		return nil, api.Errorf(api.Timeout, "writer postgresql did not hold within 10s")
+	case "busy":
+		return nil, api.Errorf(api.Busy, "set 20261120T114653_0001 is being taken")
+	case "refused":
+		return nil, api.Errorf(api.Refused, "pool vg/pool has no room")
+	case "invalid":
+		return nil, api.Errorf(api.Invalid, "there is no policy \"invalid\"")
+	case "denied":
+		return nil, api.Errorf(api.Denied, "not today")
+	}
+	for _, phase := range []string{"resolve", "prepare", "commit"} {
+		progress(phase)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	m := f.add(r)
+	return &m, nil
+}
+
+// Sets implements api.Service.
+func (f *Fake) Sets() []api.Manifest {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return append([]api.Manifest(nil), f.sets...)
+}
+
+func (f *Fake) change(id string, change func(i int) error) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i := range f.sets {
+		if f.sets[i].ID == id {
+			return change(i)
+		}
+	}
+	return api.Errorf(api.NotFound, "there is no set %q", id)
+}
+
+// DeleteSet implements api.Service. A mounted set is refused.
+func (f *Fake) DeleteSet(_ context.Context, id string) error {
+	return f.change(id, func(i int) error {
+		if len(f.sets[i].Mounts) > 0 {
+			return api.Errorf(api.Refused, "set %s is mounted", id)
+		}
+		f.sets = append(f.sets[:i:i], f.sets[i+1:]...)
+		return nil
+	})
+}
+
+// MountSet implements api.Service.
+func (f *Fake) MountSet(_ context.Context, id string, o api.MountOptions) ([]api.Mount, error) {
+	root := o.Target
+	if root == "" {
+		root = "/run/fermata/mnt/" + id
+	}
+	var mounts []api.Mount
+	err := f.change(id, func(i int) error {
+		for _, v := range f.sets[i].Volumes {
+			mounts = append(mounts, api.Mount{MountPoint: v.MountPoint, Path: root + v.MountPoint, Device: "/dev/" + v.Name, Writable: o.Writable})
+		}
+		f.sets[i].Mounts = mounts
+		return nil
+	})
+	return mounts, err
+}
+
+// UmountSet implements api.Service.
+func (f *Fake) UmountSet(_ context.Context, id string) error {
+	return f.change(id, func(i int) error {
+		f.sets[i].Mounts = nil
+		return nil
+	})
+}
+
+// Writers implements api.Service.
+func (f *Fake) Writers() []api.Writer {
+	return []api.Writer{
+		{Name: "postgresql", Type: "exec", Level: "back-end", Required: true,
+			Components: []api.Component{{Name: "cluster", Paths: []string{"/srv/db"}, Excludes: []string{"pg_wal/*"}, RestoreMethod: "replace"}}},
+		{Name: "web", Type: "exec", Level: "front-end", Problem: "/etc/fermata/writers.d/web.yaml:3:1: unknown key"},
+	}
+}
+
+// Providers implements api.Service.
+func (f *Fake) Providers() []api.Provider {
+	return []api.Provider{{Name: "thin", Kind: "built-in", Usable: true}, {Name: "san", Kind: "hardware", Problem: "plug-in not found"}}
+}
+
+// Pools implements api.Service.
+func (f *Fake) Pools(context.Context) ([]api.Pool, error) {
+	return []api.Pool{{Name: "vg/pool", Provider: "thin", Device: "vg-pool-tpool", Mode: "rw",
+		Size: 100 << 30, Used: 42 << 30, MetadataSize: 128 << 20, MetadataUsed: 9 << 20}}, nil
+}
+
+// Volumes implements api.Service.
+func (f *Fake) Volumes(context.Context) ([]api.Volume, error) {
+	return []api.Volume{
+		{Name: "vg/db", Device: "/dev/vg/db", Size: 10 << 30, FSType: "ext4", MountPoints: []string{"/srv/db"}, Disks: []string{"sda", "sdb"}, Provider: "thin", Freezable: true},
+		{Name: "sda1", Device: "/dev/sda1", Size: 512 << 20, FSType: "vfat", MountPoints: []string{"/boot/efi"}, Disks: []string{"sda"}, Problem: "it is no device-mapper volume"},
+	}, nil
+}
+
+// Status implements api.Service.
+func (f *Fake) Status() api.Status {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return api.Status{Version: "1.2.3", Started: Epoch, Sets: len(f.sets), Guard: "ok"}
+}

@@ -1,0 +1,171 @@
+package bus
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+
+	"github.com/fermata-project/fermata/daemon/api"
+)
+
+const (
+	managerPath = dbus.ObjectPath(api.ManagerPath)
+	setRoot     = managerPath + "/set"
+	jobRoot     = managerPath + "/job"
+)
+
+// objects is the whole tree.
+func (l *link) objects() []object {
+	return []object{
+		{path: managerPath, ifaces: []iface{l.manager(), l.objectManager(), l.propertiesOf(l.managerProperties)}},
+		{path: setRoot, subtree: true, ifaces: []iface{l.set(), l.propertiesOf(l.setProperties)}},
+		{path: jobRoot, subtree: true, ifaces: []iface{l.job(), l.propertiesOf(l.jobProperties)}},
+	}
+}
+
+// manager is the interface of the daemon itself.
+func (l *link) manager() iface {
+	return iface{
+		name: api.ManagerInterface,
+		doc:  "Takes snapshot sets and keeps the inventories.",
+		methods: []method{
+			{name: "CreateSet", action: Create, in: "options", out: "job", fn: l.createSet,
+				doc: "Takes a snapshot set, or plans it (dry_run). The options are the fields of a request by their JSON names: " +
+					"policy s, volumes as, writers as, provider s, consistency s, fail_if_busy b, dry_run b, retry u, " +
+					"retry_wait_ns t (nanoseconds), labels a{ss}; and detach b: go on when the requester leaves the bus. " +
+					"The job's result is the manifest."},
+			{name: "DeleteSet", action: Delete, in: "id", out: "job", fn: l.deleteSet,
+				doc: "Deletes a set. A set is named by its id, a prefix of one id only, \"latest\" or \"latest:POLICY\"."},
+			{name: "MountSet", action: Mount, in: "id options", out: "job", fn: l.mountSet,
+				doc: "Mounts a set. Options: writable b, target s. The job's result is the array of mounts."},
+			{name: "UmountSet", action: Mount, in: "id", out: "job", fn: l.umountSet,
+				doc: "Unmounts a set."},
+			{name: "GetSet", action: Read, in: "id", out: "json", fn: l.getSet,
+				doc: "The manifest of a set."},
+			{name: "ListSets", action: Read, out: "json", fn: l.listSets,
+				doc: "The manifests of all sets, newest last."},
+			{name: "ListWriters", action: Read, out: "json", fn: l.listWriters,
+				doc: "The declared writers."},
+			{name: "ListProviders", action: Read, out: "json", fn: l.listProviders,
+				doc: "The providers of this host."},
+			{name: "ListPools", action: Read, out: "json", fn: l.listPools,
+				doc: "The pools, with what they hold."},
+			{name: "ListVolumes", action: Read, out: "json", fn: l.listVolumes,
+				doc: "The volumes that could be in a set, and why others could not."},
+			{name: "Status", action: Read, out: "json", fn: l.status,
+				doc: "The daemon's state at a glance."},
+		},
+		properties: []property{
+			prop("Version", "const", "The daemon's version.", func(s api.Service) string { return s.Status().Version }),
+		},
+	}
+}
+
+func (l *link) createSet(c call, o map[string]dbus.Variant) (dbus.ObjectPath, error) {
+	request, detach, err := decodeRequest(o)
+	if err != nil {
+		return "/", err
+	}
+	j, err := l.jobs.start("create", c.sender, func(ctx context.Context, j *job) (any, error) {
+		return l.svc.CreateSet(ctx, request, j.setPhase)
+	})
+	if err == nil && !detach {
+		l.follow(j)
+	}
+	return pathOf(j, err)
+}
+
+func (l *link) deleteSet(c call, ref string) (dbus.ObjectPath, error) {
+	m, err := resolve(l.svc.Sets(), ref)
+	if err != nil {
+		return "/", err
+	}
+	return pathOf(l.jobs.start("delete", c.sender, func(ctx context.Context, _ *job) (any, error) {
+		return nil, l.svc.DeleteSet(ctx, m.ID)
+	}))
+}
+
+func (l *link) mountSet(c call, ref string, o map[string]dbus.Variant) (dbus.ObjectPath, error) {
+	options, err := decodeMountOptions(o)
+	if err != nil {
+		return "/", err
+	}
+	m, err := resolve(l.svc.Sets(), ref)
+	if err != nil {
+		return "/", err
+	}
+	return pathOf(l.jobs.start("mount", c.sender, func(ctx context.Context, _ *job) (any, error) {
+		return l.svc.MountSet(ctx, m.ID, options)
+	}))
+}
+
+func (l *link) umountSet(c call, ref string) (dbus.ObjectPath, error) {
+	m, err := resolve(l.svc.Sets(), ref)
+	if err != nil {
+		return "/", err
+	}
+	return pathOf(l.jobs.start("umount", c.sender, func(ctx context.Context, _ *job) (any, error) {
+		return nil, l.svc.UmountSet(ctx, m.ID)
+	}))
+}
+
+func pathOf(j *job, err error) (dbus.ObjectPath, error) {
+	if err != nil {
+		return "/", err
+	}
+	return j.path(), nil
+}
+
+func (l *link) getSet(_ call, ref string) (string, error) {
+	m, err := resolve(l.svc.Sets(), ref)
+	if err != nil {
+		return "", err
+	}
+	return toJSON(m)
+}
+
+func (l *link) listSets(call) (string, error)      { return toJSON(array(l.svc.Sets())) }
+func (l *link) listWriters(call) (string, error)   { return toJSON(array(l.svc.Writers())) }
+func (l *link) listProviders(call) (string, error) { return toJSON(array(l.svc.Providers())) }
+func (l *link) status(call) (string, error)        { return toJSON(l.svc.Status()) }
+
+// inventoryTimeout bounds an inventory that asks LVM.
+const inventoryTimeout = time.Minute
+
+func (l *link) listPools(c call) (string, error) {
+	ctx, cancel := context.WithTimeout(c.ctx, inventoryTimeout)
+	defer cancel()
+	pools, err := l.svc.Pools(ctx)
+	if err != nil {
+		return "", err
+	}
+	return toJSON(array(pools))
+}
+
+func (l *link) listVolumes(c call) (string, error) {
+	ctx, cancel := context.WithTimeout(c.ctx, inventoryTimeout)
+	defer cancel()
+	volumes, err := l.svc.Volumes(ctx)
+	if err != nil {
+		return "", err
+	}
+	return toJSON(array(volumes))
+}
+
+// array makes an empty list of none, so that JSON has [] and not null.
+func array[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}
+
+func toJSON(v any) (string, error) {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return "", api.Errorf(api.Failed, "internal error: cannot encode the answer: %w", err)
+	}
+	return string(text), nil
+}

@@ -1,0 +1,181 @@
+// Package catalog knows which sets exist. The truth is in the LVM tags of the snapshots; the manifest in the state
+// directory adds what tags cannot carry. A lost state directory loses no set, and a manifest without snapshots is no set.
+package catalog
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/fermata-project/fermata/daemon/api"
+	"github.com/fermata-project/fermata/dm/provider"
+)
+
+// Contents is what the providers' snapshots amount to.
+type Contents struct {
+	// Sets are finished, oldest first. One that has lost a snapshot since is Damaged.
+	Sets []api.Manifest
+	// Half are snapshots of sets that were never finished, or whose deletion was not: they are to be removed.
+	Half []provider.Snapshot
+	// Scratch are throw-away copies.
+	Scratch []provider.Snapshot
+	// Snapshots are those of finished sets, by set.
+	Snapshots map[string][]provider.Snapshot
+}
+
+// Assemble sorts snapshots into sets. A set is finished if none of its snapshots is armed any more; the armed ones of a
+// set make all of it half-made, because finishing goes snapshot by snapshot.
+func Assemble(snaps []provider.Snapshot, manifests map[string]api.Manifest) Contents {
+	c := Contents{Snapshots: map[string][]provider.Snapshot{}}
+	armed := map[string]bool{}
+	for _, s := range snaps {
+		if s.Armed && !s.Scratch {
+			armed[s.Set.ID] = true
+		}
+	}
+	for _, s := range snaps {
+		switch {
+		case s.Scratch:
+			c.Scratch = append(c.Scratch, s)
+		case armed[s.Set.ID]:
+			c.Half = append(c.Half, s)
+		default:
+			c.Snapshots[s.Set.ID] = append(c.Snapshots[s.Set.ID], s)
+		}
+	}
+	for id, members := range c.Snapshots {
+		m, known := manifests[id]
+		if !known {
+			m = fromTags(id, members)
+		}
+		m.State = api.Complete
+		if len(members) != members[0].Set.Members {
+			m.State = api.Damaged
+			m.Reasons = append(slices.Clone(m.Reasons), fmt.Sprintf("%d of %d snapshots exist", len(members), members[0].Set.Members))
+		}
+		c.Sets = append(c.Sets, m)
+	}
+	slices.SortFunc(c.Sets, func(a, b api.Manifest) int { return strings.Compare(a.ID, b.ID) })
+	return c
+}
+
+// fromTags makes as much of a manifest as tags carry.
+func fromTags(id string, members []provider.Snapshot) api.Manifest {
+	first := members[0]
+	m := api.Manifest{
+		Version: 1, ID: id, Policy: first.Set.Policy, Consistency: api.Consistency(first.Consistency),
+		Created: time.UnixMicro(first.Created).UTC(),
+		Reasons: []string{"the manifest was lost; this is what the volumes' tags tell"},
+	}
+	for _, s := range members {
+		m.Volumes = append(m.Volumes, api.Snapshot{
+			Volume: s.Origin, MountPoint: s.MountPoint, FSType: s.FSType, Size: s.Size, Provider: s.Provider, Name: s.Name,
+			Frozen: m.Consistency != api.Crash && s.FSType != "",
+		})
+	}
+	return m
+}
+
+// maxManifest bounds a manifest's file, in bytes.
+const maxManifest = 4 << 20
+
+// Store keeps manifests, one file a set.
+type Store struct{ Dir string }
+
+func (s Store) path(id string) string { return filepath.Join(s.Dir, id+".json") }
+
+// Load reads all manifests. What cannot be read is left out and named in the error.
+func (s Store) Load() (map[string]api.Manifest, error) {
+	out := map[string]api.Manifest{}
+	entries, err := os.ReadDir(s.Dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return out, nil
+	}
+	if err != nil {
+		return out, fmt.Errorf("cannot read the manifests: %w", err)
+	}
+	var errs []error
+	for _, e := range entries {
+		id, found := strings.CutSuffix(e.Name(), ".json")
+		if !found {
+			continue
+		}
+		m, err := read(s.path(id))
+		if err == nil && m.ID != id {
+			err = fmt.Errorf("it speaks of set %q", m.ID)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("cannot read %s: %w", s.path(id), err))
+			continue
+		}
+		out[id] = m
+	}
+	return out, errors.Join(errs...)
+}
+
+func read(path string) (m api.Manifest, err error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return m, err
+	}
+	if st.Size() > maxManifest {
+		return m, fmt.Errorf("%d bytes are more than a manifest has", st.Size())
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return m, err
+	}
+	return m, json.Unmarshal(b, &m)
+}
+
+// Save writes a manifest so that after a crash either all of it is there or nothing.
+func (s Store) Save(m api.Manifest) (err error) {
+	m.Mounts = nil
+	b, err := json.MarshalIndent(m, "", "  ")
+	if err != nil {
+		return fmt.Errorf("internal error: cannot encode a manifest: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("cannot save the manifest of %s: %w", m.ID, err)
+		}
+	}()
+	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(s.Dir, "."+m.ID+".*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append(b, '\n'))
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = os.Rename(f.Name(), s.path(m.ID))
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return syncDir(s.Dir)
+}
+
+// Remove forgets a manifest; one that is not there is no error.
+func (s Store) Remove(id string) error {
+	err := os.Remove(s.path(id))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

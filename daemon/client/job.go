@@ -1,0 +1,203 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+
+	"github.com/fermata-project/fermata/daemon/api"
+)
+
+// cancelTimeout bounds the request to cancel a job; the job's end is then waited for without a limit, because the undo
+// must not be left alone.
+const cancelTimeout = 10 * time.Second
+
+// CreateSet takes a set, or plans it. Progress, if not nil, is called with each phase that the daemon tells of; phases
+// that pass too quickly are left out. When ctx ends, the set is cancelled, and CreateSet returns after it was undone:
+// with an error of class Cancelled, or Timeout if a deadline was the reason.
+func (c *Client) CreateSet(ctx context.Context, r api.Request, progress func(phase string)) (*api.Manifest, error) {
+	return runJob[*api.Manifest](ctx, c, progress, "CreateSet", requestOptions(r))
+}
+
+// DeleteSet deletes a set.
+func (c *Client) DeleteSet(ctx context.Context, ref string) error {
+	_, err := runJob[any](ctx, c, nil, "DeleteSet", ref)
+	return err
+}
+
+// MountSet mounts a set and says where.
+func (c *Client) MountSet(ctx context.Context, ref string, o api.MountOptions) ([]api.Mount, error) {
+	options := map[string]dbus.Variant{}
+	if o.Writable {
+		options["writable"] = dbus.MakeVariant(true)
+	}
+	if o.Target != "" {
+		options["target"] = dbus.MakeVariant(o.Target)
+	}
+	return runJob[[]api.Mount](ctx, c, nil, "MountSet", ref, options)
+}
+
+// UmountSet unmounts a set.
+func (c *Client) UmountSet(ctx context.Context, ref string) error {
+	_, err := runJob[any](ctx, c, nil, "UmountSet", ref)
+	return err
+}
+
+// requestOptions writes a request as the options of the method CreateSet.
+func requestOptions(r api.Request) map[string]dbus.Variant {
+	o := map[string]dbus.Variant{}
+	put := func(key string, set bool, value any) {
+		if set {
+			o[key] = dbus.MakeVariant(value)
+		}
+	}
+	put("policy", r.Policy != "", r.Policy)
+	put("volumes", len(r.Volumes) > 0, r.Volumes)
+	put("writers", len(r.Writers) > 0, r.Writers)
+	put("provider", r.Provider != "", r.Provider)
+	put("consistency", r.Consistency != "", string(r.Consistency))
+	put("fail_if_busy", r.FailIfBusy, true)
+	put("dry_run", r.DryRun, true)
+	put("retry", r.Retry > 0, uint32(max(r.Retry, 0)))
+	put("retry_wait_ns", r.RetryWait > 0, uint64(max(r.RetryWait, 0)))
+	put("labels", len(r.Labels) > 0, r.Labels)
+	return o
+}
+
+// runJob starts a job and waits for its end. The end is learned from the job's method Wait and not from its signal: the
+// answer cannot be missed, and the bus itself answers if the daemon dies.
+func runJob[T any](ctx context.Context, c *Client, progress func(string), method string, args ...any) (T, error) {
+	var result T
+	start, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	var path dbus.ObjectPath
+	if err := c.call(start, method, args...).Store(&path); err != nil {
+		return result, fromDBus(err)
+	}
+	if progress != nil {
+		stop := c.watchPhases(ctx, path, progress)
+		defer stop()
+	}
+	outcome, text, err := c.wait(ctx, path)
+	if err != nil {
+		return result, err
+	}
+	if outcome != "ok" {
+		return result, ended(ctx, outcome, text)
+	}
+	if text != "" {
+		if err := json.Unmarshal([]byte(text), &result); err != nil {
+			return result, api.Errorf(api.Failed, "cannot read the result of %s: %w", method, err)
+		}
+	}
+	return result, nil
+}
+
+// ended is the error of a job that did not do what it was asked.
+func ended(ctx context.Context, outcome, text string) error {
+	class := api.Class(outcome)
+	if class == api.Cancelled && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return api.Errorf(api.Timeout, "the set was not made in the time allowed: %s", text)
+	}
+	return &api.Error{Class: class, Err: errors.New(text)}
+}
+
+// wait for the end of a job: its outcome, and its result or its error's text. When ctx ends, the job is cancelled, and
+// still waited for.
+func (c *Client) wait(ctx context.Context, path dbus.ObjectPath) (outcome, text string, err error) {
+	job := c.conn.Object(api.BusName, path)
+	call := job.Go(api.JobInterface+".Wait", dbus.FlagNoAutoStart, make(chan *dbus.Call, 1))
+	select {
+	case <-call.Done:
+	case <-ctx.Done():
+		short, cancel := context.WithTimeout(context.WithoutCancel(ctx), cancelTimeout)
+		defer cancel()
+		if err := job.CallWithContext(short, api.JobInterface+".Cancel", dbus.FlagNoAutoStart).Err; err != nil {
+			return "", "", fromDBus(err)
+		}
+		<-call.Done
+	}
+	var errText, result string
+	if err := call.Store(&outcome, &errText, &result); err != nil {
+		return "", "", fromDBus(err)
+	}
+	if outcome != "ok" {
+		return outcome, errText, nil
+	}
+	return outcome, result, nil
+}
+
+// watchPhases calls progress with the phases of a job, until stop is called. Where the bus does not let this user hear
+// signals there is no progress to be told, and that is all.
+func (c *Client) watchPhases(ctx context.Context, path dbus.ObjectPath, progress func(string)) (stop func()) {
+	match := []dbus.MatchOption{
+		dbus.WithMatchSender(api.BusName),
+		dbus.WithMatchInterface("org.freedesktop.DBus.Properties"),
+		dbus.WithMatchMember("PropertiesChanged"),
+		dbus.WithMatchObjectPath(path),
+	}
+	short, cancel := context.WithTimeout(ctx, cancelTimeout)
+	defer cancel()
+	if err := c.conn.AddMatchSignalContext(short, match...); err != nil {
+		return func() {}
+	}
+	signals := make(chan *dbus.Signal, 64)
+	c.conn.Signal(signals)
+	stopped, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		// The phase that began before the subscription; then those that are told of.
+		last := c.phase(ctx, path)
+		if last != "" {
+			progress(last)
+		}
+		for {
+			select {
+			case <-stopped:
+				return
+			case s, ok := <-signals:
+				if !ok {
+					return
+				}
+				if phase := phaseOf(s); s.Path == path && phase != "" && phase != last {
+					last = phase
+					progress(phase)
+				}
+			}
+		}
+	}()
+	return func() {
+		c.conn.RemoveSignal(signals)
+		close(stopped)
+		<-done
+		short, cancel := context.WithTimeout(context.WithoutCancel(ctx), cancelTimeout)
+		defer cancel()
+		_ = c.conn.RemoveMatchSignalContext(short, match...) // it ends with the connection anyway
+	}
+}
+
+// phase of a job now, or empty.
+func (c *Client) phase(ctx context.Context, path dbus.ObjectPath) string {
+	ctx, cancel := context.WithTimeout(ctx, cancelTimeout)
+	defer cancel()
+	var v dbus.Variant
+	err := invoke(ctx, c.conn.Object(api.BusName, path), "org.freedesktop.DBus.Properties.Get", api.JobInterface, "Phase").Store(&v)
+	if err != nil {
+		return ""
+	}
+	phase, _ := v.Value().(string)
+	return phase
+}
+
+// phaseOf a PropertiesChanged signal of a job, or empty.
+func phaseOf(s *dbus.Signal) string {
+	if len(s.Body) < 2 {
+		return ""
+	}
+	changed, _ := s.Body[1].(map[string]dbus.Variant)
+	phase, _ := changed["Phase"].Value().(string)
+	return phase
+}

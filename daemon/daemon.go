@@ -1,0 +1,187 @@
+// Package daemon takes snapshot sets: it coordinates requesters, writers, filesystems and providers, none of which knows
+// the others.
+//
+// A set is a transaction (transaction.go): a list of steps, each with its do and its undo, announced in the journal
+// before it happens. Inside it lies the freeze window (window.go), the only part where somebody waits for us. Everything
+// that the window needs is prepared before it, everything that may be slow happens before or after. What is claimed of a
+// set afterwards is decided from the evidence (verify.go).
+//
+// The daemon asks the operating system through Host and issues no system call of device-mapper or freeze itself.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/fermata-project/fermata/config"
+	"github.com/fermata-project/fermata/daemon/api"
+	"github.com/fermata-project/fermata/daemon/catalog"
+	"github.com/fermata-project/fermata/dm/provider"
+	"github.com/fermata-project/fermata/hooks"
+)
+
+// Options are what a daemon is made of.
+type Options struct {
+	Version   string
+	Config    *config.Config
+	Host      Host
+	Providers []provider.Provider // in the order of choice
+	NewWriter func(config.Writer) (hooks.Writer, error)
+	RunDir    string // /run/fermata: journal
+	Log       *slog.Logger
+}
+
+// Daemon takes sets for its requesters: it implements api.Service.
+type Daemon struct {
+	o       Options
+	store   catalog.Store
+	started time.Time
+	turn    turn
+
+	mu        sync.Mutex // guards what follows; never held across anything slow
+	contents  catalog.Contents
+	running   *transaction
+	recovered []string
+	problems  []string
+}
+
+// New makes a daemon; Start makes it ready.
+func New(o Options) *Daemon {
+	return &Daemon{
+		o:       o,
+		store:   catalog.Store{Dir: filepath.Join(o.Config.Daemon.StateDirectory, "sets")},
+		started: time.Now(),
+		turn:    newTurn(),
+	}
+}
+
+// Start repairs what a crash left behind and reads which sets exist. An error says what could not be repaired or read;
+// the daemon can serve all the same.
+func (d *Daemon) Start(ctx context.Context) error {
+	err := d.recover(ctx) // which reads the sets too
+	for _, p := range d.o.Config.Problems {
+		d.o.Log.Warn("configuration", "problem", p.Error())
+	}
+	if err != nil {
+		d.mu.Lock()
+		d.problems = strings.Split(err.Error(), "\n")
+		d.mu.Unlock()
+	}
+	return err
+}
+
+// refresh reads which sets exist from the providers' tags and the manifests.
+func (d *Daemon) refresh(ctx context.Context) error {
+	var snaps []provider.Snapshot
+	var errs []error
+	for _, p := range d.o.Providers {
+		s, err := p.Snapshots(ctx)
+		snaps = append(snaps, s...)
+		errs = append(errs, err)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("cannot list the snapshots: %w", err)
+	}
+	manifests, err := d.store.Load()
+	c := catalog.Assemble(snaps, manifests)
+	d.mu.Lock()
+	d.contents = c
+	d.mu.Unlock()
+	return err
+}
+
+// Sets lists all sets, oldest first.
+func (d *Daemon) Sets() []api.Manifest {
+	d.mu.Lock()
+	sets := slices.Clone(d.contents.Sets)
+	d.mu.Unlock()
+	for i := range sets {
+		sets[i].Mounts = d.mounted(sets[i])
+	}
+	return sets
+}
+
+// find looks a set up by its id, or a prefix that fits one only.
+func (d *Daemon) find(id string) (api.Manifest, []provider.Snapshot, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var found []api.Manifest
+	for _, m := range d.contents.Sets {
+		if m.ID == id {
+			return m, d.contents.Snapshots[id], nil
+		}
+		if id != "" && strings.HasPrefix(m.ID, id) {
+			found = append(found, m)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return api.Manifest{}, nil, api.Errorf(api.NotFound, "no set %q", id)
+	case 1:
+		return found[0], d.contents.Snapshots[found[0].ID], nil
+	}
+	return api.Manifest{}, nil, api.Errorf(api.NotFound, "%d sets begin with %q: give more of the id", len(found), id)
+}
+
+// DeleteSet removes a set, unmounting it first.
+func (d *Daemon) DeleteSet(ctx context.Context, id string) error {
+	release, err := d.turn.take(ctx, false)
+	if err != nil {
+		return err
+	}
+	defer release()
+	m, snaps, err := d.find(id)
+	if err != nil {
+		return err
+	}
+	if err := d.umount(ctx, m); err != nil {
+		return fmt.Errorf("cannot delete set %s: %w", m.ID, err)
+	}
+	if err := d.remove(ctx, snaps); err != nil {
+		return errors.Join(fmt.Errorf("cannot delete set %s: %w", m.ID, err), d.refresh(ctx))
+	}
+	d.o.Log.Info("set deleted", "set", m.ID)
+	return errors.Join(d.store.Remove(m.ID), d.refresh(ctx))
+}
+
+// remove deletes snapshots, each by its provider.
+func (d *Daemon) remove(ctx context.Context, snaps []provider.Snapshot) error {
+	var errs []error
+	for _, p := range d.o.Providers {
+		var mine []provider.Snapshot
+		for _, s := range snaps {
+			if s.Provider == p.Name() {
+				mine = append(mine, s)
+			}
+		}
+		if len(mine) > 0 {
+			errs = append(errs, p.Delete(ctx, mine))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (d *Daemon) provider(name string) (provider.Provider, error) {
+	for _, p := range d.o.Providers {
+		if p.Name() == name {
+			return p, nil
+		}
+	}
+	return nil, api.Errorf(api.Invalid, "no provider %q", name)
+}
+
+func hostname() string {
+	name, err := os.Hostname()
+	if err != nil {
+		return ""
+	}
+	return name
+}

@@ -1,0 +1,405 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fermata-project/fermata/config"
+	"github.com/fermata-project/fermata/dm"
+	"github.com/fermata-project/fermata/fsfreeze"
+	"github.com/fermata-project/fermata/fsfreeze/guard"
+	"github.com/fermata-project/fermata/hooks"
+)
+
+// fakeHost is the operating system of a world.
+type fakeHost struct{ *world }
+
+func (h *fakeHost) GuardPaths() (socket, notes string) {
+	return filepath.Join(h.dir, "guard.sock"), filepath.Join(h.dir, "notes")
+}
+
+func (h *fakeHost) Mounts() (out []fsfreeze.Mount, err error) {
+	err = h.via("mounts", "", func() error {
+		out = []fsfreeze.Mount{{ID: 1, Dev: 1, Point: "/", Root: "/", FSType: "overlay"}}
+		for i, dev := range []uint64{devA, devB, devImg} {
+			out = append(out, fsfreeze.Mount{ID: 2 + i, Dev: dev, Point: h.path(volumeNames[dev]), Root: "/", FSType: "ext4"})
+		}
+		return nil
+	})
+	return out, err
+}
+
+func (h *fakeHost) BlockDevice(path string) (dev uint64, ok bool, err error) {
+	err = h.via("block-device", filepath.Base(path), func() error {
+		if path == rawPath {
+			dev, ok = devRaw, true
+		}
+		return nil
+	})
+	return dev, ok, err
+}
+
+// rawPath stands for the device of the volume that is not mounted: it must exist, because links are followed.
+const rawPath = "/dev/null"
+
+func (h *fakeHost) BlockDevices() ([]uint64, error) { return []uint64{devA, devB, devImg, devRaw}, nil }
+
+func (h *fakeHost) Stack(dev uint64) (fsfreeze.Device, error) {
+	if volumeNames[dev] == "" {
+		return fsfreeze.Device{}, unix.ENOENT
+	}
+	d := fsfreeze.Device{Dev: dev, DM: "vg-" + volumeNames[dev], UUID: "LVM-" + volumeNames[dev], Size: 1 << 20}
+	if dev == devImg {
+		d.Below = []fsfreeze.Device{{Name: "loop0", Backing: h.path("a") + "/file"}}
+	}
+	return d, nil
+}
+
+func (h *fakeHost) Open(f fsfreeze.Filesystem) (Filesystem, error) {
+	s := &fakeFilesystem{world: h.world, system: h.systems[f.Dev], cell: new(fsfreeze.Cell)}
+	if err := h.via("open", s.name(), func() error { return nil }); err != nil {
+		return nil, err
+	}
+	h.held("filesystems", 1)
+	return s, nil
+}
+
+func (h *fakeHost) OpenCounter(dev uint64) (Counter, error) {
+	c := &fakeCounter{h.world, h.systems[dev]}
+	if err := h.via("open-counter", volumeNames[dev], func() error { return nil }); err != nil {
+		return nil, err
+	}
+	h.held("counters", 1)
+	return c, nil
+}
+
+func (h *fakeHost) LockMemory() (func() error, error) {
+	if err := h.via("lock-memory", "", func() error { return nil }); err != nil {
+		return nil, err
+	}
+	h.held("memory locks", 1)
+	return func() error {
+		return h.via("unlock-memory", "", func() error { h.held("memory locks", -1); return nil })
+	}, nil
+}
+
+func (h *fakeHost) Arm(_ context.Context, set string, _ time.Duration, fss []Filesystem, devices []uint64) (Guard, error) {
+	g := &fakeGuard{world: h.world, set: set, devices: devices, cells: make([]fsfreeze.Cell, len(devices))}
+	for _, f := range fss {
+		g.systems = append(g.systems, f.(*fakeFilesystem))
+	}
+	if err := h.via("guard", "", func() error { return nil }); err != nil {
+		return nil, err
+	}
+	for _, f := range g.systems {
+		f.cell = new(fsfreeze.Cell)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.guard = g
+	return g, nil
+}
+
+func (h *fakeHost) Mount(MountCall) error {
+	return fmt.Errorf("internal error: nothing is mounted in these tests")
+}
+func (h *fakeHost) Unmount(string) error {
+	return fmt.Errorf("internal error: nothing is mounted in these tests")
+}
+
+// Rescue releases what a dead daemon and its dead guard have left. Like the kernel, it cannot tell whose freeze it is.
+func (h *fakeHost) Rescue(held held) ([]string, error) {
+	var did []string
+	for _, dev := range held.Devices {
+		if h.resume(dev) == nil {
+			did = append(did, "resumed "+volumeNames[dev])
+		}
+	}
+	for _, f := range held.Filesystems {
+		h.freeze(f.Dev, "")
+		did = append(did, "thawed "+f.Point)
+	}
+	return did, nil
+}
+
+// resume answers EINVAL if the device is not suspended.
+func (w *world) resume(dev uint64) error {
+	for _, s := range w.storage {
+		for _, x := range s.Suspended() {
+			if uint64(x) == dev {
+				s.Suspend(x, false)
+				return nil
+			}
+		}
+	}
+	return unix.EINVAL
+}
+
+// fakeFilesystem is an open filesystem. It keeps the rules of the kernel.
+type fakeFilesystem struct {
+	*world
+	*system
+	cell *fsfreeze.Cell
+}
+
+func (f *fakeFilesystem) name() string  { return filepath.Base(f.point) }
+func (f *fakeFilesystem) Point() string { return f.point }
+
+func (f *fakeFilesystem) Sync() error {
+	return f.via("sync", f.name(), func() error {
+		if len(f.world.frozen("ours")) > 0 {
+			f.violated("%s is synced inside the window", f.name())
+		}
+		return nil
+	})
+}
+
+func (f *fakeFilesystem) Freeze() error {
+	return f.via("freeze", f.name(), func() error {
+		if !f.cell.Begin() {
+			return &fsfreeze.Error{Op: "freeze", Point: f.point, Err: fsfreeze.ErrOvertaken}
+		}
+		err := f.fifreeze()
+		ours := f.cell.Took(err == nil)
+		if err == nil && !ours {
+			err = fsfreeze.ErrOvertaken
+		}
+		if err != nil {
+			return &fsfreeze.Error{Op: "freeze", Point: f.point, Err: err}
+		}
+		return nil
+	})
+}
+
+func (f *fakeFilesystem) fifreeze() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.dev == devImg && f.systems[devA].frozen == "ours" {
+		f.wrong = append(f.wrong, "img is frozen after a, which holds its file: this hangs")
+	}
+	if f.system.frozen != "" {
+		return fmt.Errorf("%w: %w", unix.EBUSY, fsfreeze.ErrFrozen)
+	}
+	f.system.frozen = "ours"
+	return nil
+}
+
+func (f *fakeFilesystem) Thaw() error {
+	return f.via("thaw", f.name(), func() error {
+		if !f.cell.Claim() {
+			return nil
+		}
+		err := f.fithaw()
+		f.cell.Done()
+		if err != nil {
+			return &fsfreeze.Error{Op: "thaw", Point: f.point, Err: fmt.Errorf("%w: %w", err, fsfreeze.ErrThawed)}
+		}
+		return nil
+	})
+}
+
+func (f *fakeFilesystem) fithaw() error {
+	suspended := f.suspended()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, dev := range suspended { // a guard that has fired resumes it
+		if uint64(dev) == f.dev && (f.guard == nil || !f.guard.Fired()) {
+			f.wrong = append(f.wrong, f.name()+" is thawed while its device is suspended: this blocks")
+		}
+	}
+	switch f.system.frozen {
+	case "":
+		return unix.EINVAL
+	case "theirs":
+		f.wrong = append(f.wrong, f.name()+": somebody else's freeze was thawed")
+	}
+	f.system.frozen = ""
+	return nil
+}
+
+func (f *fakeFilesystem) Release() error {
+	_, err := fsfreeze.Release(f.cell, f.fithaw, time.Minute)
+	return err
+}
+
+func (f *fakeFilesystem) Close() error {
+	return f.via("close", f.name(), func() error { f.held("filesystems", -1); return nil })
+}
+
+type fakeCounter struct {
+	*world
+	*system
+}
+
+func (c *fakeCounter) Read() (n dm.Writes, err error) {
+	err = c.via("count", filepath.Base(c.point), func() error {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		n = c.writes
+		return nil
+	})
+	return n, err
+}
+
+func (c *fakeCounter) Close() error {
+	return c.via("close-counter", filepath.Base(c.point), func() error { c.held("counters", -1); return nil })
+}
+
+// fakeGuard watches a hold, and releases it when a test says so.
+type fakeGuard struct {
+	*world
+	set     string
+	systems []*fakeFilesystem
+	devices []uint64
+	cells   []fsfreeze.Cell
+	ended   atomic.Uint32 // guard.Reason
+	report  guard.Report
+	over    sync.WaitGroup
+}
+
+func (g *fakeGuard) DeviceCell(i int) *fsfreeze.Cell { return &g.cells[i] }
+func (g *fakeGuard) Fired() bool                     { return g.ended.Load() != uint32(guard.Open) }
+func (g *fakeGuard) Expire() bool                    { return g.end(guard.Deadline) }
+
+func (g *fakeGuard) end(r guard.Reason) bool {
+	return g.ended.CompareAndSwap(uint32(guard.Open), uint32(r))
+}
+
+// fire releases everything, without the daemon's help and at its own pace.
+func (g *fakeGuard) fire(r guard.Reason) {
+	if g.end(r) {
+		g.over.Go(func() { g.release(r) })
+	}
+}
+
+func (g *fakeGuard) release(r guard.Reason) {
+	g.report.Reason = r.String()
+	for i, dev := range g.devices {
+		if ok, err := fsfreeze.Release(&g.cells[i], func() error { return g.resume(dev) }, time.Minute); ok && err == nil {
+			g.report.Released = append(g.report.Released, volumeNames[dev])
+		}
+	}
+	for _, f := range g.systems {
+		if err := f.Release(); err != nil {
+			g.violated("the guard cannot release %s: %v", f.name(), err)
+		}
+		g.report.Released = append(g.report.Released, f.name())
+	}
+}
+
+func (g *fakeGuard) Close() (guard.Reason, guard.Report, error) {
+	err := g.via("guard-close", "", func() error {
+		g.end(guard.Closed)
+		done := make(chan struct{})
+		go func() {
+			g.over.Wait()
+			close(done)
+		}()
+		defer func() {
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			g.guard = nil
+		}()
+		select {
+		case <-done:
+			return nil
+		case <-time.After(100 * time.Millisecond): // something is stuck: the guard goes on alone
+			return errors.New("cannot hear from the guard")
+		}
+	})
+	return guard.Reason(g.ended.Load()), g.report, err
+}
+
+// fakeWriter notes what it is told.
+type fakeWriter struct {
+	*world
+	spec    hooks.Spec
+	told    []hooks.Phase
+	events  []hooks.Event
+	holding atomic.Bool
+	lost    atomic.Bool
+}
+
+func (w *world) newWriter(c config.Writer) (hooks.Writer, error) {
+	x := &fakeWriter{world: w, spec: hooks.Spec{
+		Name: c.Name, Level: hooks.Level(c.Level), Required: c.Required, OnFailure: hooks.OnFailure(c.OnFailure), Timeouts: hooks.DefaultTimeouts,
+	}}
+	err := w.via("new-writer", c.Name, func() error { return nil })
+	if err != nil {
+		return nil, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.writers[c.Name] = x
+	w.open["writers"]++
+	return x, nil
+}
+
+func (x *fakeWriter) tell(ctx context.Context, p hooks.Phase, ev hooks.Event, effect func() error) (hooks.Answer, error) {
+	if f := x.frozen("ours"); len(f) > 0 {
+		x.violated("writer %s is told %s while %v are frozen", x.spec.Name, p, f)
+	}
+	x.mu.Lock()
+	x.told, x.events = append(x.told, p), append(x.events, ev)
+	x.mu.Unlock()
+	err := x.via("writer-"+string(p), x.spec.Name, func() error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		return effect()
+	})
+	if err != nil {
+		err = fmt.Errorf("cannot %s writer %s: %w", p, x.spec.Name, err)
+	}
+	return hooks.Answer{Data: map[string]any{"phase": string(p)}}, err
+}
+
+func (x *fakeWriter) Spec() hooks.Spec { return x.spec }
+
+func (x *fakeWriter) Prepare(ctx context.Context, ev hooks.Event) (hooks.Answer, error) {
+	return x.tell(ctx, hooks.PhasePrepare, ev, func() error { return nil })
+}
+
+func (x *fakeWriter) Freeze(ctx context.Context, ev hooks.Event) (hooks.Answer, error) {
+	return x.tell(ctx, hooks.PhaseFreeze, ev, func() error { x.holding.Store(true); return nil })
+}
+
+func (x *fakeWriter) Thaw(ctx context.Context, ev hooks.Event) (hooks.Answer, error) {
+	return x.tell(ctx, hooks.PhaseThaw, ev, func() error {
+		if x.holding.Store(false); x.lost.Load() {
+			return hooks.ErrHoldLost
+		}
+		return nil
+	})
+}
+
+func (x *fakeWriter) Abort(ctx context.Context, ev hooks.Event) error {
+	_, err := x.tell(ctx, hooks.PhaseAbort, ev, func() error { x.holding.Store(false); return nil })
+	return err
+}
+
+func (x *fakeWriter) Post(ctx context.Context, ev hooks.Event) (hooks.Answer, error) {
+	return x.tell(ctx, hooks.PhasePost, ev, func() error { return nil })
+}
+
+func (x *fakeWriter) Holding() error {
+	if !x.holding.Load() || x.lost.Load() {
+		return hooks.ErrNotHolding
+	}
+	return nil
+}
+
+func (x *fakeWriter) Close() error {
+	return x.via("writer-close", x.spec.Name, func() error {
+		x.holding.Store(false)
+		x.held("writers", -1)
+		return nil
+	})
+}

@@ -1,0 +1,203 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fermata-project/fermata/dm"
+	"github.com/fermata-project/fermata/fsfreeze"
+	"github.com/fermata-project/fermata/fsfreeze/guard"
+)
+
+// Host is what the daemon asks of the operating system. System is the real one; tests bring their own.
+type Host interface {
+	Mounts() ([]fsfreeze.Mount, error)
+	// BlockDevice is the device number that a path names; ok is false if it names no block device.
+	BlockDevice(path string) (dev uint64, ok bool, err error)
+	// BlockDevices lists all of the host, by number.
+	BlockDevices() ([]uint64, error)
+	Stack(dev uint64) (fsfreeze.Device, error)
+	Open(fsfreeze.Filesystem) (Filesystem, error)
+	OpenCounter(dev uint64) (Counter, error)
+	// Arm hands filesystems and devices to the guard.
+	Arm(ctx context.Context, set string, deadline time.Duration, fss []Filesystem, devices []uint64) (Guard, error)
+	// LockMemory keeps the daemon from being paged in or out; the function that it returns ends it.
+	LockMemory() (unlock func() error, err error)
+	Mount(m MountCall) error
+	Unmount(path string) error
+	// GuardPaths are where the guard listens, and where it says what it released.
+	GuardPaths() (socket, notes string)
+	// Rescue releases what a dead daemon and its dead guard may have left: see recover.go.
+	Rescue(h held) ([]string, error)
+}
+
+// Filesystem is a filesystem opened for freezing; *fsfreeze.Handle is the real one.
+type Filesystem interface {
+	Point() string
+	Sync() error
+	Freeze() error
+	Thaw() error
+	// Release thaws whatever state the freeze is in, waiting for one that is stuck.
+	Release() error
+	Close() error
+}
+
+// Counter tells how many writes a device has seen.
+type Counter interface {
+	Read() (dm.Writes, error)
+	Close() error
+}
+
+// Guard is an armed hold; *guard.Armed is the real one.
+type Guard interface {
+	DeviceCell(i int) *fsfreeze.Cell
+	Fired() bool
+	Expire() bool
+	Close() (guard.Reason, guard.Report, error)
+}
+
+// MountCall is one mount(2).
+type MountCall struct {
+	Device, Path, FSType, Options string
+	ReadOnly                      bool
+}
+
+// System is the operating system that the daemon runs on.
+type System struct {
+	Socket, Notes string
+	Control       *dm.Control
+}
+
+func (s System) GuardPaths() (socket, notes string) { return s.Socket, s.Notes }
+
+var sysfs = os.DirFS("/sys")
+
+func (System) Mounts() ([]fsfreeze.Mount, error) { return fsfreeze.Mounts() }
+
+func (System) BlockDevice(path string) (uint64, bool, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return 0, false, err
+	}
+	return st.Rdev, st.Mode&unix.S_IFMT == unix.S_IFBLK, nil
+}
+
+func (System) BlockDevices() ([]uint64, error) {
+	entries, err := fs.ReadDir(sysfs, "dev/block")
+	if err != nil {
+		return nil, fmt.Errorf("cannot list the block devices: %w", err)
+	}
+	var devs []uint64
+	for _, e := range entries {
+		var major, minor uint32
+		if _, err := fmt.Sscanf(e.Name(), "%d:%d", &major, &minor); err == nil {
+			devs = append(devs, unix.Mkdev(major, minor))
+		}
+	}
+	return devs, nil
+}
+
+func (System) Stack(dev uint64) (fsfreeze.Device, error) { return fsfreeze.Stack(sysfs, dev) }
+
+func (System) Open(f fsfreeze.Filesystem) (Filesystem, error) {
+	h, err := fsfreeze.Open(f)
+	if err != nil {
+		return nil, err
+	}
+	return h, nil
+}
+
+func (System) OpenCounter(dev uint64) (Counter, error) {
+	c, err := dm.OpenWriteCounter(unix.Major(dev), unix.Minor(dev))
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func (s System) Arm(ctx context.Context, set string, deadline time.Duration, fss []Filesystem, devices []uint64) (Guard, error) {
+	handles := make([]*fsfreeze.Handle, len(fss))
+	for i, f := range fss {
+		h, ok := f.(*fsfreeze.Handle)
+		if !ok {
+			return nil, errors.New("internal error: the guard takes real filesystems only")
+		}
+		handles[i] = h
+	}
+	a, err := guard.Arm(ctx, s.Socket, set, deadline, handles, devices)
+	if err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+func (System) LockMemory() (func() error, error) {
+	return fsfreeze.LockMemory()
+}
+
+func (System) Mount(m MountCall) error {
+	var flags uintptr = unix.MS_NODEV | unix.MS_NOSUID
+	if m.ReadOnly {
+		flags |= unix.MS_RDONLY
+	}
+	if err := unix.Mount(m.Device, m.Path, m.FSType, flags, m.Options); err != nil {
+		return fmt.Errorf("cannot mount %s at %s: %w", m.Device, m.Path, err)
+	}
+	return nil
+}
+
+func (System) Unmount(path string) error {
+	if err := unix.Unmount(path, unix.UMOUNT_NOFOLLOW); err != nil {
+		if errors.Is(err, unix.EBUSY) {
+			return fmt.Errorf("cannot unmount %s: %w (see which process uses it: fuser -vm %s)", path, err, path)
+		}
+		return fmt.Errorf("cannot unmount %s: %w", path, err)
+	}
+	return nil
+}
+
+// Rescue thaws and resumes what a dead transaction held, if the guard cannot have done it.
+func (s System) Rescue(h held) ([]string, error) {
+	var did []string
+	var errs []error
+	for _, dev := range h.Devices {
+		ref := dm.ByDev(dm.Dev(dev))
+		info, err := s.Control.Info(ref)
+		if errors.Is(err, unix.ENXIO) || err == nil && !info.Suspended {
+			continue
+		}
+		if err == nil {
+			err = s.Control.Resume(ref, dm.SkipLockFS)
+		}
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		did = append(did, "resumed "+info.Name)
+	}
+	mounts, err := s.Mounts()
+	if err != nil {
+		return did, errors.Join(append(errs, err)...)
+	}
+	for _, f := range slices.Backward(h.Filesystems) { // bottom up: a thaw waits for the filesystem below
+		m, ok := fsfreeze.At(mounts, f.Point)
+		if !ok || m.Dev != f.Dev {
+			did = append(did, "left alone "+f.Point+", which is not mounted there any more")
+			continue
+		}
+		thawed, err := fsfreeze.ThawPath(filepath.Clean(m.Point))
+		if thawed {
+			did = append(did, "thawed "+f.Point)
+		}
+		errs = append(errs, err)
+	}
+	return did, errors.Join(errs...)
+}

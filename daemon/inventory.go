@@ -1,0 +1,142 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/fermata-project/fermata/config"
+	"github.com/fermata-project/fermata/daemon/api"
+	"github.com/fermata-project/fermata/dm/provider"
+	"github.com/fermata-project/fermata/fsfreeze/guard"
+)
+
+// Writers lists the declared writers; one whose declaration is bad comes with its problem.
+func (d *Daemon) Writers() []api.Writer {
+	var out []api.Writer
+	for _, name := range slices.Sorted(maps.Keys(d.o.Config.Writers)) {
+		w := describeWriter(d.o.Config.Writers[name])
+		if _, err := d.o.NewWriter(d.o.Config.Writers[name]); err != nil {
+			w.Problem = err.Error()
+		}
+		out = append(out, w)
+	}
+	for _, p := range d.o.Config.Problems.Errors() {
+		if strings.HasPrefix(p.File, d.o.Config.Dir+"/writers.d/") {
+			out = append(out, api.Writer{Name: p.File, Problem: p.Error()})
+		}
+	}
+	return out
+}
+
+func describeWriter(c config.Writer) api.Writer {
+	w := api.Writer{Name: c.Name, Type: string(c.Type), Level: string(c.Level), Required: c.Required}
+	for _, x := range c.Components {
+		w.Components = append(w.Components, api.Component{Name: x.Name, Paths: x.Paths, Excludes: x.Excludes, RestoreMethod: x.RestoreMethod})
+	}
+	return w
+}
+
+// Providers lists the providers in the order of choice.
+func (d *Daemon) Providers() []api.Provider {
+	var out []api.Provider
+	for _, p := range d.o.Providers {
+		out = append(out, api.Provider{Name: p.Name(), Kind: "built-in", Usable: true})
+	}
+	for _, name := range slices.Sorted(maps.Keys(d.o.Config.Providers)) {
+		if !d.o.Config.Providers[name].Enabled {
+			out = append(out, api.Provider{Name: name, Kind: "built-in", Problem: "switched off in " + d.o.Config.Providers[name].File})
+		}
+	}
+	return out
+}
+
+// Pools lists the pools of all providers.
+func (d *Daemon) Pools(context.Context) ([]api.Pool, error) {
+	var out []api.Pool
+	var errs []error
+	for _, p := range d.o.Providers {
+		x, ok := p.(provider.Pooler)
+		if !ok {
+			continue
+		}
+		pools, err := x.Pools()
+		errs = append(errs, err)
+		for _, q := range pools {
+			out = append(out, api.Pool{
+				Name: q.Name, Provider: p.Name(), Device: q.Device, Mode: q.Mode, Size: q.Size, Used: q.Used,
+				MetadataSize: q.MetadataSize, MetadataUsed: q.MetadataUsed, NeedsCheck: q.NeedsCheck,
+			})
+		}
+	}
+	return out, errors.Join(errs...)
+}
+
+// Volumes lists every block device that is mounted, or that a provider would take.
+func (d *Daemon) Volumes(context.Context) ([]api.Volume, error) {
+	mounts, err := d.o.Host.Mounts()
+	if err != nil {
+		return nil, err
+	}
+	devs, err := d.o.Host.BlockDevices()
+	if err != nil {
+		return nil, err
+	}
+	var out []api.Volume
+	for _, dev := range devs {
+		m, err := d.describe(dev, mounts)
+		if err == nil {
+			m, err = d.choose(m, "")
+		}
+		if m.fs == nil && m.provider == nil {
+			continue // disks, hidden volumes of LVM and the like
+		}
+		v := api.Volume{Name: m.vol.Name, Size: m.vol.Size, FSType: m.vol.FSType, Freezable: m.freeze}
+		if err != nil {
+			v.Problem = err.Error()
+		} else {
+			v.Provider, v.Problem = m.provider.Name(), m.unfrozen
+		}
+		if s, err := d.o.Host.Stack(dev); err == nil {
+			v.Disks, v.Device = s.Disks(), "/dev/"+s.Name
+			if s.DM != "" {
+				v.Device = "/dev/mapper/" + s.DM
+			}
+		}
+		if m.fs != nil {
+			for _, x := range m.fs.Mounts {
+				v.MountPoints = append(v.MountPoints, x.Point)
+			}
+		}
+		out = append(out, v)
+	}
+	slices.SortFunc(out, func(a, b api.Volume) int { return strings.Compare(a.Name, b.Name) })
+	return out, nil
+}
+
+// Status is the daemon's state at a glance.
+func (d *Daemon) Status() api.Status {
+	s := api.Status{Version: d.o.Version, Started: d.started.UTC(), Waiting: int(d.turn.waiting.Load()), Guard: "ok"}
+	if err := d.pingGuard(); err != nil {
+		s.Guard = err.Error()
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s.Sets, s.Recovered, s.Problems = len(d.contents.Sets), d.recovered, slices.Clone(d.problems)
+	for _, p := range d.o.Config.Problems {
+		s.Problems = append(s.Problems, p.Error())
+	}
+	if d.running != nil {
+		s.Running, s.Phase = d.running.id, d.running.phase
+	}
+	return s
+}
+
+func (d *Daemon) pingGuard() error {
+	socket, _ := d.o.Host.GuardPaths()
+	return guard.Ping(socket)
+}
+
+var _ api.Service = (*Daemon)(nil)

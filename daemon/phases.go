@@ -1,0 +1,350 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/fermata-project/fermata/config"
+	"github.com/fermata-project/fermata/daemon/api"
+	"github.com/fermata-project/fermata/daemon/journal"
+	"github.com/fermata-project/fermata/dm/provider"
+	"github.com/fermata-project/fermata/fsfreeze"
+	"github.com/fermata-project/fermata/hooks"
+)
+
+// transaction is one set on its way.
+type transaction struct {
+	daemon   *Daemon
+	id       string
+	request  api.Request
+	policy   effective
+	log      *slog.Logger
+	begun    time.Time
+	progress func(string)
+	journal  *journal.Journal
+	phase    string // guarded by daemon.mu
+	failure  error  // why it is being rolled back
+	manifest api.Manifest
+
+	plan    plan
+	systems map[uint64]Filesystem // opened, by device number
+	writers *hooks.Group
+	parts   []provider.Enlistment
+	win     *window
+	hold    [2]time.Time // the writers, from and to
+}
+
+// held is what a later start has to release if this daemon dies in the window.
+type held struct {
+	Filesystems []heldFS `json:"filesystems"`
+	Devices     []uint64 `json:"devices"`
+}
+
+type heldFS struct {
+	Point string `json:"point"`
+	Dev   uint64 `json:"dev"`
+}
+
+func (t *transaction) held() any {
+	h := held{Devices: t.origins()}
+	for _, f := range t.plan.filesystems() {
+		h.Filesystems = append(h.Filesystems, heldFS{f.Point(), f.Dev})
+	}
+	return h
+}
+
+func (t *transaction) origins() []uint64 {
+	var devs []uint64
+	for _, p := range t.parts {
+		for _, o := range p.Origins() {
+			devs = append(devs, uint64(o))
+		}
+	}
+	return devs
+}
+
+// resolve finds out what is to be captured, by whom, and whether there is room. It touches nothing.
+func (t *transaction) resolve(ctx context.Context) (err error) {
+	if t.plan, err = t.daemon.resolve(t.request, t.policy); err != nil {
+		return classed(api.Invalid, err)
+	}
+	for p, vols := range t.plan.byProvider() {
+		if err := p.Admit(ctx, vols); err != nil {
+			return classed(api.Refused, fmt.Errorf("cannot take a set: %w", err))
+		}
+	}
+	t.manifest.Volumes = t.plan.snapshots()
+	return nil
+}
+
+// open opens the filesystems, flushes them, and hands them to the guard. The guard has them before the next step is
+// journalled: whoever starts after our death then knows that what a live guard has left no note of was not ours.
+func (t *transaction) open(ctx context.Context) (err error) {
+	t.systems = map[uint64]Filesystem{}
+	for _, f := range t.plan.filesystems() {
+		s, err := t.daemon.o.Host.Open(f)
+		if err != nil {
+			return err
+		}
+		t.systems[f.Dev] = s
+		if err := s.Sync(); err != nil {
+			return err
+		}
+	}
+	if len(t.systems) == 0 {
+		return nil
+	}
+	if t.win, err = t.newWindow(nil); err != nil {
+		return err
+	}
+	return t.win.enter(ctx)
+}
+
+// probe freezes each filesystem for a moment. That somebody else has frozen one can be learned in no other way, and must
+// be known before LVM is asked to snapshot it: its own freeze would fail on Linux 5.10 and 6.1, and leave the volume
+// unmountable on 6.12 (docs/adr/0002).
+func (t *transaction) probe(context.Context) error {
+	if t.win == nil {
+		return nil
+	}
+	return t.win.probe()
+}
+
+// close closes what open opened.
+func (t *transaction) close(ctx context.Context) error {
+	errs := []error{t.leaveWindow(ctx)}
+	for _, s := range t.systems {
+		errs = append(errs, s.Close())
+	}
+	t.systems = nil
+	return errors.Join(errs...)
+}
+
+func (t *transaction) prepareWriters(ctx context.Context) error {
+	var members []hooks.Writer
+	for _, c := range t.policy.writers {
+		w, err := t.daemon.o.NewWriter(c)
+		if err != nil {
+			return errors.Join(err, hooks.NewGroup(members, hooks.Event{}, 0).Close())
+		}
+		members = append(members, w)
+	}
+	ev := hooks.Event{Set: t.id, Policy: t.policy.Name, Volumes: t.plan.mountPoints()}
+	t.writers = hooks.NewGroup(members, ev, t.policy.Limits.Writers)
+	ctx, cancel := t.withPrepareLimit(ctx)
+	defer cancel()
+	return classed(api.Failed, t.writers.Prepare(ctx))
+}
+
+func (t *transaction) abortWriters(ctx context.Context) error {
+	if t.writers == nil {
+		return nil
+	}
+	return errors.Join(t.writers.Abort(ctx, t.outcome()), t.writers.Close())
+}
+
+func (t *transaction) postWriters(ctx context.Context) error {
+	return errors.Join(t.writers.Post(ctx, t.outcome()), t.writers.Close())
+}
+
+// arm makes the providers do everything that is slow.
+func (t *transaction) arm(ctx context.Context) error {
+	set := provider.Set{ID: t.id, Policy: t.policy.Name, Members: len(t.plan.members)}
+	ctx, cancel := t.withPrepareLimit(ctx)
+	defer cancel()
+	for p, vols := range t.plan.byProvider() {
+		part, err := p.Prepare(ctx, set, vols)
+		if part != nil {
+			t.parts = append(t.parts, part)
+		}
+		if err != nil {
+			return classed(api.Failed, err)
+		}
+	}
+	return nil
+}
+
+func (t *transaction) disarm(ctx context.Context) error {
+	var errs []error
+	for _, p := range t.parts {
+		errs = append(errs, p.Abort(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// flush writes out what is dirty, until little is left for the freeze to write.
+func (t *transaction) flush(context.Context) error {
+	flush := t.daemon.o.Config.Daemon.Preflush
+	for _, s := range t.systems {
+		for range flush.Rounds {
+			begin := time.Now()
+			if err := s.Sync(); err != nil {
+				return err
+			}
+			if time.Since(begin) <= flush.Until {
+				break
+			}
+		}
+	}
+	return nil
+}
+
+func (t *transaction) freezeWriters(ctx context.Context) error {
+	if err := t.writers.Freeze(ctx); err != nil {
+		return classed(api.Failed, err)
+	}
+	t.hold[0] = time.Now()
+	for _, s := range t.systems { // what the writers wrote to get ready
+		if err := s.Sync(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *transaction) thawWriters(ctx context.Context) error {
+	if t.writers == nil {
+		return nil
+	}
+	t.hold[1] = time.Now()
+	err := t.writers.Thaw(ctx, t.outcome())
+	if errors.Is(err, hooks.ErrHoldLost) {
+		return classed(api.Broken, err)
+	}
+	return classed(api.Failed, err)
+}
+
+// enterWindow takes the pools' locks, locks the memory and arms the guard: after it everything is ready.
+func (t *transaction) enterWindow(ctx context.Context) (err error) {
+	t.win, err = t.newWindow(t.parts)
+	if err != nil {
+		return err
+	}
+	// The writers are holding: somebody else's long LVM command must not keep them so.
+	ctx, cancel := context.WithDeadlineCause(ctx, t.hold[0].Add(t.policy.Limits.Writers),
+		fmt.Errorf("the writers have held for %v: %w", t.policy.Limits.Writers, context.DeadlineExceeded))
+	defer cancel()
+	return t.win.enter(ctx)
+}
+
+func (t *transaction) leaveWindow(context.Context) error {
+	if t.win == nil {
+		return nil
+	}
+	return t.win.close()
+}
+
+// unguard leaves the window after a hold. What fails now is evidence: verify decides what it means.
+func (t *transaction) unguard(ctx context.Context) error {
+	t.win.evidence.guardErr = t.leaveWindow(ctx)
+	return nil
+}
+
+// window is the freeze window: see window.go.
+func (t *transaction) window(context.Context) error {
+	err := t.win.run(func() error { return t.win.hold(t.writers.Holding) })
+	if t.win.stuck {
+		return err
+	}
+	t.manifest.Phases = append(t.manifest.Phases, t.win.phases(t.begun)...)
+	t.manifest.Window, t.manifest.Created = t.win.length(), t.win.instant.UTC()
+	return err
+}
+
+func (t *transaction) verify(context.Context) error {
+	for _, p := range t.parts {
+		t.win.evidence.providers = append(t.win.evidence.providers, p.Verify())
+	}
+	if err := t.win.evidence.verdict(); err != nil {
+		return err
+	}
+	got, reasons := claim(t.plan, t.policy, t.writers.States(), t.writers.Reasons())
+	t.manifest.Consistency, t.manifest.Reasons = got, reasons
+	t.manifest.Writers = writerRecords(t.policy.writers, t.writers, t.hold[1].Sub(t.hold[0]))
+	return acceptable(got, reasons, t.policy)
+}
+
+// finalise makes the set visible. Its last act is the point of no return: before it a crash removes the set, after it a
+// crash keeps it.
+func (t *transaction) finalise(ctx context.Context) error {
+	ctx = context.WithoutCancel(ctx)
+	f := provider.Final{Consistency: string(t.manifest.Consistency), Created: t.manifest.Created.UnixMicro()}
+	for _, p := range t.parts {
+		snaps, err := p.Finalize(ctx, f)
+		if err != nil {
+			return classed(api.Failed, err)
+		}
+		for _, s := range snaps {
+			t.manifest.SetName(s.Origin, s.Name)
+		}
+	}
+	t.manifest.State = api.Complete
+	return nil
+}
+
+func (t *transaction) withPrepareLimit(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithDeadlineCause(ctx, t.begun.Add(t.policy.Limits.Prepare),
+		fmt.Errorf("not prepared within %v: %w", t.policy.Limits.Prepare, context.DeadlineExceeded))
+}
+
+// newWindow prepares a window over the opened filesystems and the given parts.
+func (t *transaction) newWindow(parts []provider.Enlistment) (*window, error) {
+	w := &window{host: t.daemon.o.Host, set: t.id, limit: t.policy.Limits.Freeze, parts: parts}
+	for _, level := range t.plan.levels {
+		var l []Filesystem
+		for _, f := range level {
+			l = append(l, t.systems[f.Dev])
+		}
+		w.levels = append(w.levels, l)
+	}
+	if len(parts) == 0 {
+		return w, nil
+	}
+	for _, m := range t.plan.members {
+		if m.fs == nil || !m.freeze {
+			continue
+		}
+		c, err := t.daemon.o.Host.OpenCounter(uint64(m.vol.Dev))
+		if err != nil {
+			return nil, errors.Join(err, w.close())
+		}
+		w.counters = append(w.counters, counter{Counter: c, volume: m.vol.Name})
+	}
+	return w, nil
+}
+
+// writerRecords are the writers' entries in the manifest; all held for so long.
+func writerRecords(declared []config.Writer, g *hooks.Group, held time.Duration) []api.Writer {
+	states := g.States()
+	var out []api.Writer
+	for _, c := range declared {
+		w := describeWriter(c)
+		w.State = string(states[c.Name])
+		for _, r := range g.Results() {
+			if r.Writer != c.Name {
+				continue
+			}
+			p := api.Phase{Name: string(r.Phase), Duration: r.Duration}
+			if r.Err != nil {
+				p.Error = r.Err.Error()
+			}
+			w.Phases = append(w.Phases, p)
+			if r.Phase == hooks.PhaseFreeze && r.Err == nil {
+				w.Phases = append(w.Phases, api.Phase{Name: "hold", Duration: held, Window: true})
+			}
+			if len(r.Answer.Data) > 0 {
+				if w.Data == nil {
+					w.Data = map[string]any{}
+				}
+				w.Data[string(r.Phase)] = r.Answer.Data
+			}
+		}
+		out = append(out, w)
+	}
+	return out
+}
+
+var _ Filesystem = (*fsfreeze.Handle)(nil)

@@ -1,0 +1,88 @@
+package daemon
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/fermata-project/fermata/daemon/api"
+)
+
+func TestTurn(t *testing.T) {
+	q := newTurn()
+	release, err := q.take(t.Context(), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := q.take(t.Context(), true); api.Of(err) != api.Busy || api.Of(err).ExitStatus() != 75 {
+		t.Errorf("busy: %v", err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	gone := make(chan error)
+	go func() {
+		_, err := q.take(ctx, false)
+		gone <- err
+	}()
+	waits := make(chan func())
+	go func() {
+		release, err := q.take(t.Context(), false)
+		if err != nil {
+			t.Error(err)
+		}
+		waits <- release
+	}()
+	for end := time.Now().Add(5 * time.Second); q.waiting.Load() != 2; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d are waiting", q.waiting.Load())
+		}
+	}
+	cancel(errInjected)
+	if err := <-gone; api.Of(err) != api.Cancelled {
+		t.Errorf("cancelled: %v", err)
+	}
+	release()
+	(<-waits)()
+	if q.waiting.Load() != 0 || len(q.token) != 1 {
+		t.Errorf("%d are waiting, %d turns are free", q.waiting.Load(), len(q.token))
+	}
+}
+
+// Whatever is asked for at once, one change happens at a time.
+func TestOneAtATime(t *testing.T) {
+	w := newWorld(t)
+	var holds, most atomic.Int32
+	w.tap = func(c string, after bool) error {
+		switch {
+		case c[:4] == "Lock" && after:
+			most.Store(max(most.Load(), holds.Add(1)))
+		case c[:4] == "Unlo" && after:
+			holds.Add(-1)
+		}
+		return nil
+	}
+	d := w.daemon()
+	var all sync.WaitGroup
+	var busy, taken atomic.Int32
+	for i := range 6 {
+		all.Go(func() {
+			_, err := d.CreateSet(t.Context(), api.Request{Policy: "p", FailIfBusy: i%2 == 1}, nil)
+			switch {
+			case err == nil:
+				taken.Add(1)
+			case api.Of(err) == api.Busy && i%2 == 1:
+				busy.Add(1)
+			default:
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if taken.Load() < 3 || taken.Load()+busy.Load() != 6 || most.Load() > 2 {
+		t.Errorf("%d taken, %d refused, %d locks at once", taken.Load(), busy.Load(), most.Load())
+	}
+	if n := len(d.Sets()); n != int(taken.Load())+1 {
+		t.Errorf("%d sets of %d", n, taken.Load())
+	}
+}

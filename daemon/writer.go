@@ -1,0 +1,31 @@
+package daemon
+
+import (
+	"github.com/fermata-project/fermata/config"
+	"github.com/fermata-project/fermata/hooks"
+)
+
+// NewWriter makes the writer that a configuration declares.
+func NewWriter(c config.Writer) (hooks.Writer, error) {
+	spec := hooks.Spec{
+		Name: c.Name, Type: hooks.Type(c.Type), Level: hooks.Level(c.Level), Required: c.Required,
+		OnFailure: hooks.OnFailure(c.OnFailure), Session: c.Session, User: c.User, Group: c.Group, Env: c.Environment,
+	}
+	spec.Timeouts.Prepare, spec.Timeouts.Freeze, spec.Timeouts.Thaw = c.Timeouts.Prepare, c.Timeouts.Freeze, c.Timeouts.Thaw
+	spec.Timeouts.Abort, spec.Timeouts.Post = c.Timeouts.Abort, c.Timeouts.Post
+	for phase, argv := range map[hooks.Phase][]string{
+		hooks.PhasePrepare: c.Commands.Prepare, hooks.PhaseFreeze: c.Commands.Freeze, hooks.PhaseThaw: c.Commands.Thaw,
+		hooks.PhaseAbort: c.Commands.Abort, hooks.PhasePost: c.Commands.Post,
+	} {
+		if argv != nil {
+			if spec.Commands == nil {
+				spec.Commands = map[hooks.Phase][]string{}
+			}
+			spec.Commands[phase] = argv
+		}
+	}
+	for _, x := range c.Components {
+		spec.Components = append(spec.Components, hooks.Component{Name: x.Name, Paths: x.Paths, Excludes: x.Excludes, RestoreMethod: x.RestoreMethod})
+	}
+	return hooks.New(spec)
+}

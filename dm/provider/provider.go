@@ -1,0 +1,144 @@
+// Package provider makes the snapshots: it arms a volume beforehand, with everything that is slow, so that inside the
+// freeze window nothing is left but a few prepared device-mapper ioctls.
+//
+// # Life of a snapshot
+//
+//	Claim      may this provider take the volume?                       nothing is touched
+//	Admit      is there room for the sum of the set's volumes?          nothing is touched
+//	Prepare    arm: LVM's record exists, the ioctls are prepared        undone by Abort
+//	Lock       nobody else changes the pool from here on                undone by Unlock
+//	PreCommit  hold: suspend all origins              ⎫
+//	Commit     capture: take all snapshots            ⎬ inside the freeze window
+//	PostCommit release: resume all origins            ⎭
+//	Unlock
+//	Verify     was the pool healthy all the time?
+//	Finalize   the snapshots become visible, or Abort: they leave no trace
+//
+// A provider's part in one set is an Enlistment. Its three window methods are called on one thread, in order, after
+// every filesystem of the set has been frozen; of several enlistments all PreCommits run before the first Commit and all
+// Commits before the first PostCommit, which is what makes the set one instant. They must not exec, write or look up
+// files, log, take a lock that anything outside could hold, or wait for anything but the kernel.
+package provider
+
+import (
+	"context"
+
+	"github.com/fermata-project/fermata/dm"
+)
+
+// Volume is one block device to be captured.
+type Volume struct {
+	Dev        dm.Dev
+	Device     string // device-mapper name
+	UUID       string // device-mapper uuid
+	Name       string // vg/lv, or the device-mapper name
+	Size       uint64 // bytes
+	MountPoint string // empty: a raw volume
+	FSType     string
+}
+
+// Set is what a provider must know of the snapshot set: it ends up in the LVM tags that make a set recognisable without
+// the state directory.
+type Set struct {
+	ID      string
+	Policy  string
+	Members int // volumes of the whole set, over all providers
+}
+
+// Snapshot is the image of one volume.
+type Snapshot struct {
+	Provider string
+	Set      Set
+	Name     string // vg/lv
+	Origin   string // vg/lv
+	// Armed: the set that it belongs to is not finished.
+	Armed bool
+	// Scratch: a throw-away copy of a snapshot, for writing.
+	Scratch bool
+	// What the tags tell of the set, for a lost state directory.
+	MountPoint, FSType, Consistency string
+	Created                         int64 // Unix microseconds
+	Size                            uint64
+}
+
+// Claim is a provider's answer for one volume.
+type Claim struct {
+	// Name is the volume's name in the provider's own terms: vg/lv.
+	Name string
+}
+
+// Provider makes snapshots of a kind of volumes.
+type Provider interface {
+	Name() string
+	// Claim says whether the provider takes the volume; the error says why not. It asks the kernel only.
+	Claim(v Volume) (Claim, error)
+	// Admit checks that the pools have room for all of vols together. ErrNoRoom if not.
+	Admit(ctx context.Context, vols []Volume) error
+	// Prepare arms the volumes.
+	Prepare(ctx context.Context, set Set, vols []Volume) (Enlistment, error)
+	// Snapshots lists every snapshot of this provider, finished or not.
+	Snapshots(ctx context.Context) ([]Snapshot, error)
+	// Delete removes snapshots.
+	Delete(ctx context.Context, snaps []Snapshot) error
+	// Expose makes the snapshot's device readable and returns its path; Hide undoes it.
+	Expose(ctx context.Context, s Snapshot) (device string, err error)
+	Hide(ctx context.Context, s Snapshot) error
+}
+
+// Enlistment is a provider's part in one set.
+type Enlistment interface {
+	// Origins are the devices that PreCommit suspends, in the order of the holds given to Watch.
+	Origins() []dm.Dev
+	// Watch gives the records that the guard shares, one for each origin. Without it PreCommit refuses.
+	Watch(holds []Hold)
+	// Lock keeps everybody else from changing the pools, and checks that nobody has since Prepare.
+	Lock(ctx context.Context) error
+	Unlock() error
+
+	PreCommit() error
+	Commit() error
+	PostCommit() error
+
+	// Verify is called after the thaw: ErrPool if the pool could have lost a write.
+	Verify() error
+	// Finalize makes the snapshots visible, with what the tags shall tell; created is the instant of the set.
+	Finalize(ctx context.Context, f Final) ([]Snapshot, error)
+	// Abort undoes Prepare, and whatever else has happened since. It may be called at any time, more than once.
+	Abort(ctx context.Context) error
+}
+
+// Final is what a finished set's tags tell.
+type Final struct {
+	Consistency string
+	Created     int64 // Unix microseconds
+}
+
+// Copier is a provider that can make writable throw-away copies of its snapshots.
+type Copier interface {
+	Copy(ctx context.Context, s Snapshot) (Snapshot, error)
+}
+
+// Pooler is a provider whose space comes from pools.
+type Pooler interface {
+	Pools() ([]Pool, error)
+}
+
+// Pool is a pool's state as the kernel tells it.
+type Pool struct {
+	Name   string // vg/lv
+	Device string
+	Mode   string
+	// Bytes.
+	Size, Used, MetadataSize, MetadataUsed uint64
+	NeedsCheck                             bool
+}
+
+// Hold records a suspended device where the guard sees it; *fsfreeze.Cell is one. See there for the transitions.
+type Hold interface {
+	Begin() bool
+	Took(ok bool) bool
+	Held() bool
+	Claim() bool
+	Done()
+	Unclaim()
+}

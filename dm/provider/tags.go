@@ -1,0 +1,101 @@
+package provider
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// LVM tags are the durable truth of a set: they are written by the very command that makes the volume, and survive the
+// loss of the state directory. Characters that a tag may not hold (lvm(8): A-Z a-z 0-9 _ + . - / = ! : & #) are written
+// as # and two hexadecimal digits.
+const (
+	tagPrefix  = "fermata."
+	tagArmed   = "fermata.armed"
+	tagScratch = "fermata.scratch"
+)
+
+func tag(key, value string) string {
+	var b strings.Builder
+	b.WriteString(tagPrefix + key + "=")
+	for i := range len(value) {
+		c := value[i]
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', strings.IndexByte("_+.-/=!:&", c) >= 0:
+			b.WriteByte(c)
+		default:
+			fmt.Fprintf(&b, "#%02x", c)
+		}
+	}
+	return b.String()
+}
+
+func untag(value string) string {
+	var b strings.Builder
+	for i := 0; i < len(value); i++ {
+		if value[i] == '#' && i+2 < len(value) {
+			if c, err := strconv.ParseUint(value[i+1:i+3], 16, 8); err == nil {
+				b.WriteByte(byte(c))
+				i += 2
+				continue
+			}
+		}
+		b.WriteByte(value[i])
+	}
+	return b.String()
+}
+
+// tagsOf are the tags of a snapshot from its first moment: it is armed, and part of a set.
+func tagsOf(set Set, v Volume) []string {
+	tags := []string{tagArmed, tag("set", set.ID), tag("members", strconv.Itoa(set.Members)), tag("origin", v.Name)}
+	for _, t := range [][2]string{{"policy", set.Policy}, {"mount", v.MountPoint}, {"fstype", v.FSType}} {
+		if t[1] != "" && len(t[1]) < 300 { // a tag holds 1024 characters
+			tags = append(tags, tag(t[0], t[1]))
+		}
+	}
+	return tags
+}
+
+// finalTags are what finishing a set adds.
+func finalTags(f Final) []string {
+	return []string{tag("consistency", f.Consistency), tag("created", strconv.FormatInt(f.Created, 10))}
+}
+
+// parseTags reads a snapshot's tags; ok is false if it is none of ours.
+func parseTags(tags []string) (s Snapshot, ok bool) {
+	for _, t := range tags {
+		switch t {
+		case tagArmed:
+			s.Armed = true
+			continue
+		case tagScratch:
+			s.Scratch = true
+			continue
+		}
+		rest, found := strings.CutPrefix(t, tagPrefix)
+		if !found {
+			continue
+		}
+		key, value, _ := strings.Cut(rest, "=")
+		value = untag(value)
+		switch key {
+		case "set":
+			s.Set.ID, ok = value, value != ""
+		case "policy":
+			s.Set.Policy = value
+		case "members":
+			s.Set.Members, _ = strconv.Atoi(value) // garbage: 0, and the set counts as damaged
+		case "origin":
+			s.Origin = value
+		case "mount":
+			s.MountPoint = value
+		case "fstype":
+			s.FSType = value
+		case "consistency":
+			s.Consistency = value
+		case "created":
+			s.Created, _ = strconv.ParseInt(value, 10, 64) // garbage: the id tells the time too
+		}
+	}
+	return s, ok
+}

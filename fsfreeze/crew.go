@@ -1,0 +1,99 @@
+package fsfreeze
+
+import (
+	"runtime"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// include/uapi/linux/futex.h; golang.org/x/sys has them not.
+const (
+	futexWait    = 0
+	futexWake    = 1
+	futexPrivate = 128
+)
+
+// Crew is a number of threads that stand ready to act at the same moment: one for each filesystem, because FIFREEZE
+// waits for writers, for RCU and for the disk, and cannot be interrupted.
+//
+// The threads wait on a futex instead of a channel: waking all of them is one system call, and the Go scheduler, which
+// would hand processors and start threads in the middle of the freeze window, has no part in it.
+type Crew struct {
+	round   atomic.Uint32 // a new value is a new act
+	pending atomic.Uint32 // threads that have not finished it
+	quit    atomic.Bool
+	act     func(i int) error
+	errs    []error
+}
+
+// NewCrew starts n threads and returns when all of them stand ready. It lets the process run at least so many threads of
+// Go at the same time, and some more, so that a thread that comes out of the kernel need not wait for another one.
+func NewCrew(n int) *Crew {
+	if room := n + 4; runtime.GOMAXPROCS(0) < room {
+		runtime.GOMAXPROCS(room)
+	}
+	c := &Crew{errs: make([]error, n)}
+	c.pending.Store(uint32(n))
+	for i := range n {
+		go c.member(i)
+	}
+	c.await()
+	return c
+}
+
+// Do lets every thread act at the same time, and returns when all have: one error for each, valid until the next Do. It
+// is called by one goroutine at a time, and allocates nothing.
+func (c *Crew) Do(act func(i int) error) []error {
+	c.act = act
+	c.pending.Store(uint32(len(c.errs)))
+	c.wake()
+	c.await()
+	return c.errs
+}
+
+// Close ends the threads. One that is stuck in the kernel ends when it comes back.
+func (c *Crew) Close() {
+	c.quit.Store(true)
+	c.wake()
+}
+
+func (c *Crew) member(i int) {
+	runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+	Urgent()               // it is only slower without
+	for {
+		seen := c.round.Load()
+		if c.pending.Add(^uint32(0)) == 0 {
+			futex(&c.pending, futexWake, 1)
+		}
+		for c.round.Load() == seen {
+			futex(&c.round, futexWait, seen)
+		}
+		if c.quit.Load() {
+			return
+		}
+		c.errs[i] = c.act(i)
+	}
+}
+
+func (c *Crew) wake() {
+	c.round.Add(1)
+	futex(&c.round, futexWake, uint32(len(c.errs)))
+}
+
+func (c *Crew) await() {
+	for {
+		n := c.pending.Load()
+		if n == 0 {
+			return
+		}
+		futex(&c.pending, futexWait, n)
+	}
+}
+
+// futex waits while *word is value, or wakes up to value waiters (futex(2)). Every answer is fine: the callers look at
+// the word again.
+func futex(word *atomic.Uint32, op int, value uint32) {
+	unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), uintptr(op|futexPrivate), uintptr(value), 0, 0, 0)
+}

@@ -1,0 +1,147 @@
+package guard
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fermata-project/fermata/fsfreeze"
+)
+
+// serve starts a guard whose devices are counters of releases.
+func serve(t *testing.T) (socket string, resumed *atomic.Int32, stop func()) {
+	t.Helper()
+	socket = filepath.Join(t.TempDir(), "guard.sock")
+	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: socket, Net: "unixpacket"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	resumed = new(atomic.Int32)
+	s := &Server{
+		Resume: func(dev uint64) (func() error, error) {
+			if dev == 13 {
+				return nil, unix.ENXIO
+			}
+			return func() error { resumed.Add(1); return nil }, nil
+		},
+		Notes: filepath.Dir(socket),
+		Log:   slog.New(slog.DiscardHandler),
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	over := make(chan error, 1)
+	go func() { over <- s.Serve(ctx, l) }()
+	stop = func() {
+		cancel()
+		if err := <-over; err != nil {
+			t.Error(err)
+		}
+		over <- nil
+	}
+	t.Cleanup(stop)
+	return socket, resumed, stop
+}
+
+func arm(t *testing.T, socket string, deadline time.Duration, devices ...uint64) *Armed {
+	t.Helper()
+	a, err := Arm(context.Background(), socket, "set", deadline, nil, devices)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func take(c *fsfreeze.Cell) {
+	c.Begin()
+	c.Took(true)
+}
+
+func await(t *testing.T, what string, f func() bool) {
+	t.Helper()
+	for end := time.Now().Add(5 * time.Second); !f(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%s: not within 5 s", what)
+		}
+	}
+}
+
+func TestClosedInOrderReleasesNothing(t *testing.T) {
+	socket, resumed, _ := serve(t)
+	a := arm(t, socket, time.Minute, 1, 2)
+	take(a.DeviceCell(0))
+	a.DeviceCell(0).Claim()
+	a.DeviceCell(0).Done()
+	why, report, err := a.Close()
+	if err != nil || why != Closed || report.Reason != "" || resumed.Load() != 0 {
+		t.Errorf("got %v, %+v, %v, %d resumed", why, report, err, resumed.Load())
+	}
+}
+
+func TestDeadlineReleasesWhatIsHeld(t *testing.T) {
+	socket, resumed, _ := serve(t)
+	a := arm(t, socket, 50*time.Millisecond, 1, 2, 3)
+	take(a.DeviceCell(0))
+	take(a.DeviceCell(2))
+	await(t, "release", func() bool { return resumed.Load() == 2 })
+	await(t, "forbid", func() bool { return a.DeviceCell(1).State() == fsfreeze.Released })
+	if a.DeviceCell(1).Begin() {
+		t.Error("a device may be suspended after the deadline")
+	}
+	why, report, err := a.Close()
+	if err != nil || why != Deadline || len(report.Released) != 2 || report.Reason != "deadline" {
+		t.Errorf("got %v, %+v, %v", why, report, err)
+	}
+}
+
+func TestDeathReleasesWhatIsHeld(t *testing.T) {
+	socket, resumed, _ := serve(t)
+	a := arm(t, socket, time.Minute, 1)
+	take(a.DeviceCell(0))
+	a.conn.Close() // what the kernel does to a dead process
+	await(t, "release", func() bool { return resumed.Load() == 1 })
+	await(t, "note", func() bool { _, found, _ := ReadNote(filepath.Dir(socket), "set"); return found })
+	r, _, err := ReadNote(filepath.Dir(socket), "set")
+	if err != nil || r.Reason != "daemon died" || len(r.Released) != 1 {
+		t.Errorf("note: got %+v, %v", r, err)
+	}
+	if err := RemoveNote(filepath.Dir(socket), "set"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestDeathWhileTheKernelIsStillTaking(t *testing.T) {
+	socket, resumed, _ := serve(t)
+	a := arm(t, socket, time.Minute, 1)
+	a.DeviceCell(0).Begin()
+	a.conn.Close()
+	await(t, "release", func() bool { return resumed.Load() == 1 && a.DeviceCell(0).State() == fsfreeze.Released })
+}
+
+func TestStopReleasesWhatIsHeld(t *testing.T) {
+	socket, resumed, stop := serve(t)
+	a := arm(t, socket, time.Minute, 1)
+	take(a.DeviceCell(0))
+	go stop()
+	await(t, "release", func() bool { return resumed.Load() == 1 })
+	if why, _, _ := a.Close(); why != Stopped {
+		t.Errorf("got %v", why)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	socket, _, _ := serve(t)
+	if _, err := Arm(context.Background(), socket, "set", time.Second, nil, []uint64{13}); err == nil {
+		t.Error("a device that cannot be resumed was accepted")
+	}
+	if _, err := Arm(context.Background(), socket+"x", "set", time.Second, nil, nil); err == nil {
+		t.Error("armed without a guard")
+	}
+	if _, err := Arm(context.Background(), socket, "set", time.Second, make([]*fsfreeze.Handle, MaxFilesystems+1), nil); err == nil {
+		t.Error("too many filesystems were accepted")
+	}
+}

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+)
+
+// stage is one run of go test.
+type stage struct {
+	name  string
+	alone bool // it uses the whole machine, or measures
+	// kernel of the guests that its tests run in; empty: they run on the host.
+	kernel  string
+	systemd bool
+	env     []string // for the guest
+	args    []string
+}
+
+// guestPackages have tests that need a kernel, but no systemd.
+var guestPackages = []string{"./dm/...", "./fsfreeze/...", "./hooks/...", "./cmd/fermata-writer"}
+
+// shortGuestPackages are those of them that depend on the kernel's version.
+var shortGuestPackages = []string{"./dm/...", "./fsfreeze/..."}
+
+// stages is everything, the longest first among those that run side by side.
+var stages = []stage{
+	{name: "host", alone: true, args: []string{"./..."}},
+	{name: "system 6.1", kernel: "6.1", systemd: true, args: []string{"-skip", "TestOrder", "./lab/system"}},
+	{name: "order 6.1", kernel: "6.1", systemd: true, env: []string{"FERMATA_ORDER_SETS=5"}, args: []string{"-run", "Order", "./lab/system"}},
+	{name: "guest 6.1", kernel: "6.1", args: guestPackages},
+	{name: "system 6.12", kernel: "6.12", systemd: true, env: []string{"FERMATA_ORDER_SETS=5"}, args: append([]string{"-run", short}, "./lab/system")},
+	{name: "system 5.10", kernel: "5.10", systemd: true, env: []string{"FERMATA_ORDER_SETS=5"}, args: append([]string{"-run", short}, "./lab/system")},
+	{name: "guest 6.12", kernel: "6.12", args: shortGuestPackages},
+	{name: "guest 5.10", kernel: "5.10", args: shortGuestPackages},
+}
+
+// short is the pass of the whole daemon over the kernels that are not the default.
+const short = "TestInstant|TestMount|TestTrap|TestNoTrap|TestOrder|TestKilledDaemon"
+
+// run runs the stage. lab is the lab's program.
+func (s stage) run(lab string) tally {
+	args := []string{"test", "-json", "-count=1", "-timeout=40m"}
+	if s.kernel != "" {
+		args = append(args, "-tags=lab", "-p=1", "-exec="+lab+" test")
+	}
+	c := exec.Command("go", append(args, s.args...)...)
+	c.Env = append(os.Environ(), s.environment()...)
+	c.Stderr = os.Stderr
+	out, err := c.StdoutPipe()
+	if err == nil {
+		err = c.Start()
+	}
+	if err != nil {
+		return tally{failed: []string{s.name}, text: map[string]string{s.name: err.Error() + "\n"}}
+	}
+	t := count(out)
+	var exit *exec.ExitError
+	if err := c.Wait(); err != nil && (!errors.As(err, &exit) || t.ok()) {
+		t.fail(s.name, fmt.Sprintf("go test: %v\n", err)) // failed, and no test says so
+	}
+	if t.passed == 0 && t.ok() {
+		t.fail(s.name, "no test ran\n")
+	}
+	return t
+}
+
+func (s stage) environment() []string {
+	if s.kernel == "" {
+		return nil
+	}
+	env := []string{"FERMATA_LAB_KERNEL=" + s.kernel, "FERMATA_LAB_DISKS=2G 2G", "FERMATA_LAB_TIMEOUT=25m", "FERMATA_LAB_ENV=" + strings.Join(s.env, " ")}
+	if s.systemd {
+		return append(env, "FERMATA_LAB_SYSTEMD=1")
+	}
+	return append(env, "FERMATA_LAB_PROGRAMS=0")
+}

@@ -1,0 +1,26 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestCount(t *testing.T) {
+	got := count(strings.NewReader(`{"Action":"start","Package":"github.com/fermata-project/fermata/dm"}
+{"Action":"output","Package":"github.com/fermata-project/fermata/dm","Test":"TestA","Output":"fine\n"}
+{"Action":"pass","Package":"github.com/fermata-project/fermata/dm","Test":"TestA"}
+{"Action":"output","Package":"github.com/fermata-project/fermata/dm","Test":"TestB","Output":"bad\n"}
+{"Action":"fail","Package":"github.com/fermata-project/fermata/dm","Test":"TestB"}
+{"Action":"skip","Package":"github.com/fermata-project/fermata/dm","Test":"TestC"}
+{"Action":"fail","Package":"github.com/fermata-project/fermata/dm"}
+{"Action":"skip","Package":"github.com/fermata-project/fermata/lab/labtest"}
+not JSON
+`))
+	if got.passed != 1 || strings.Join(got.failed, ",") != "dm TestB,dm" || strings.Join(got.skipped, ",") != "dm TestC" || got.ok() {
+		t.Errorf("got %+v", got)
+	}
+	out := got.output()
+	if !strings.Contains(out, "bad\n") || !strings.Contains(out, "not JSON") || strings.Contains(out, "fine") {
+		t.Errorf("output: %q", out)
+	}
+}

@@ -1,0 +1,185 @@
+//go:build lab
+
+package system
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fermata-project/fermata/lab/labtest"
+)
+
+// record is one write of the order test: its number, twice, so that half a record is seen as such.
+const record = 16
+
+// Invariant I1: if write B was issued after write A was acknowledged, no set ever holds B without A, whichever volumes
+// they went to. One program writes numbered records to four volumes in turn, each synchronised before the next is
+// issued; every set must then hold all records up to some number, and none after it.
+func TestOrder(t *testing.T) {
+	const volumes = 4
+	n := 50
+	if v := os.Getenv("FERMATA_ORDER_SETS"); v != "" {
+		var err error
+		if n, err = strconv.Atoi(v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	vols := thinVolumes(t, volumes-1)
+	vols = append(vols, labtest.Thin(t, "vg", "x", "320m", "xfs"))
+	w := startWriting(t, vols)
+	violations := 0
+	for i := range n {
+		w.paused.Store(false)
+		m := create(t, points(vols)...)
+		w.paused.Store(true) // a guest has one processor: the rest is faster without the load
+		must(t, "snapshot", "mount", m.ID)
+		var last [volumes]uint64
+		for k, v := range vols {
+			last[k] = lastRecord(t, filepath.Join(mounted(t, m.ID, v.Point), "records"))
+		}
+		if err := inOrder(last[:]); err != nil {
+			violations++
+			t.Errorf("set %d: %v", i, err)
+		}
+		must(t, "snapshot", "delete", m.ID)
+	}
+	written := w.stop(t)
+	t.Logf("%d sets over %d volumes, %d records written, %d violations", n, volumes, written, violations)
+	if written < uint64(n)*volumes {
+		t.Errorf("only %d records were written: there was no load", written)
+	}
+}
+
+// inOrder checks the last record numbers that were found on each volume: record i went to volume i mod n.
+func inOrder(last []uint64) error {
+	n := uint64(len(last))
+	highest := uint64(0)
+	for _, l := range last {
+		highest = max(highest, l)
+	}
+	for k, l := range last {
+		// The highest number up to highest that belongs to volume k; numbers begin with 1.
+		due := highest - (highest-uint64(k)+n)%n
+		if highest < uint64(k) {
+			due = 0
+		}
+		if l != due {
+			return fmt.Errorf("volume %d ends with record %d, but record %d is there, so %d must be (all: %v)", k, l, highest, due, last)
+		}
+	}
+	return nil
+}
+
+// lastRecord reads a volume's file of records and checks that they follow each other.
+func lastRecord(t *testing.T, path string) uint64 {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b = bytes.TrimRight(b, "\x00") // space that the filesystem has given but the data did not reach
+	if rest := len(b) % record; rest != 0 {
+		b = append(b, make([]byte, record-rest)...)
+	}
+	var last uint64
+	for ; len(b) > 0; b = b[record:] {
+		n, again := binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:])
+		if n != again || last != 0 && n != last+4 {
+			t.Fatalf("%s: after record %d comes %d/%d", path, last, n, again)
+		}
+		last = n
+	}
+	return last
+}
+
+type writing struct {
+	paused   atomic.Bool
+	stopping atomic.Bool
+	done     chan error
+	written  atomic.Uint64
+}
+
+func startWriting(t *testing.T, vols []labtest.Volume) *writing {
+	t.Helper()
+	var fds []int
+	for _, v := range vols {
+		fd, err := unix.Open(filepath.Join(v.Point, "records"), unix.O_CREAT|unix.O_WRONLY|unix.O_APPEND, 0o644)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fds = append(fds, fd)
+	}
+	w := &writing{done: make(chan error, 1)}
+	w.paused.Store(true)
+	go func() {
+		var b [record]byte
+		for i := uint64(1); !w.stopping.Load(); i++ {
+			for w.paused.Load() && !w.stopping.Load() {
+				time.Sleep(time.Millisecond)
+			}
+			binary.BigEndian.PutUint64(b[:], i)
+			binary.BigEndian.PutUint64(b[8:], i)
+			fd := fds[i%uint64(len(fds))]
+			if _, err := unix.Write(fd, b[:]); err != nil {
+				w.done <- err
+				return
+			}
+			if err := unix.Fsync(fd); err != nil {
+				w.done <- err
+				return
+			}
+			w.written.Store(i)
+			time.Sleep(time.Millisecond) // a guest has one processor, and LVM needs some of it too
+		}
+		var err error
+		for _, fd := range fds {
+			if e := unix.Close(fd); e != nil {
+				err = e
+			}
+		}
+		w.done <- err
+	}()
+	t.Cleanup(func() { w.stop(t) })
+	return w
+}
+
+// stop ends the writing and tells how many records were written.
+func (w *writing) stop(t *testing.T) uint64 {
+	if !w.stopping.Swap(true) {
+		if err := <-w.done; err != nil {
+			t.Errorf("the writing program: %v", err)
+		}
+	}
+	return w.written.Load()
+}
+
+func TestInOrder(t *testing.T) {
+	tests := []struct {
+		last []uint64
+		ok   bool
+	}{
+		{[]uint64{0, 0, 0, 0}, true},
+		{[]uint64{0, 1, 0, 0}, true},
+		{[]uint64{4, 1, 2, 3}, true},
+		{[]uint64{4, 5, 2, 3}, true},
+		{[]uint64{8, 5, 6, 7}, true},
+		{[]uint64{8, 5, 6, 3}, false}, // 8 without 7
+		{[]uint64{4, 9, 6, 7}, false}, // 9 without 8
+		{[]uint64{0, 0, 2, 0}, false},
+		{[]uint64{8, 9, 10, 11}, true},
+	}
+	for _, tt := range tests {
+		if err := inOrder(tt.last); (err == nil) != tt.ok {
+			t.Errorf("%v: got %v", tt.last, err)
+		}
+	}
+}
