@@ -145,7 +145,12 @@ func (d *Daemon) DeleteSet(ctx context.Context, id string) error {
 	if err := d.umount(ctx, m); err != nil {
 		return fmt.Errorf("cannot delete set %s: %w", m.ID, err)
 	}
-	if err := d.remove(ctx, snaps); err != nil {
+	// One mark is enough for a crash to take the whole set; but only one that stands before anything goes.
+	err = d.each(snaps, func(p provider.Provider, mine []provider.Snapshot) error { return p.Mark(ctx, mine) })
+	if err == nil {
+		err = d.remove(ctx, snaps)
+	}
+	if err != nil {
 		return errors.Join(fmt.Errorf("cannot delete set %s: %w", m.ID, err), d.refresh(ctx))
 	}
 	d.o.Log.Info("set deleted", "set", m.ID)
@@ -154,6 +159,11 @@ func (d *Daemon) DeleteSet(ctx context.Context, id string) error {
 
 // remove deletes snapshots, each by its provider.
 func (d *Daemon) remove(ctx context.Context, snaps []provider.Snapshot) error {
+	return d.each(snaps, func(p provider.Provider, mine []provider.Snapshot) error { return p.Delete(ctx, mine) })
+}
+
+// each hands snapshots to their providers.
+func (d *Daemon) each(snaps []provider.Snapshot, do func(provider.Provider, []provider.Snapshot) error) error {
 	var errs []error
 	for _, p := range d.o.Providers {
 		var mine []provider.Snapshot
@@ -163,7 +173,7 @@ func (d *Daemon) remove(ctx context.Context, snaps []provider.Snapshot) error {
 			}
 		}
 		if len(mine) > 0 {
-			errs = append(errs, p.Delete(ctx, mine))
+			errs = append(errs, do(p, mine))
 		}
 	}
 	return errors.Join(errs...)

@@ -35,6 +35,9 @@ type Volume struct {
 	Size       uint64 // bytes
 	MountPoint string // empty: a raw volume
 	FSType     string
+	Used       uint64 // bytes that its filesystem uses; Size if nobody knows
+	// COW is how large a copy-on-write area the policy wants for its snapshot, in bytes; 0: the provider decides.
+	COW uint64
 }
 
 // Set is what a provider must know of the snapshot set: it ends up in the LVM tags that make a set recognisable without
@@ -59,17 +62,36 @@ type Snapshot struct {
 	MountPoint, FSType, Consistency string
 	Created                         int64 // Unix microseconds
 	Size                            uint64
+	// Options are what mount(2) must be told to find it on its device, beside what its filesystem type needs.
+	Options string
+	// Volatile: a reboot takes it away.
+	Volatile bool
+	// Invalid says why its content is lost; empty: it is good.
+	Invalid string
 }
 
 // Claim is a provider's answer for one volume.
 type Claim struct {
 	// Name is the volume's name in the provider's own terms: vg/lv.
 	Name string
+	// Unheld: the provider captures the volume while it is neither frozen nor suspended, at an instant of its own inside
+	// the window. A set may have one such volume: that instant is the set's. Two would be two instants.
+	Unheld bool
 }
+
+// Kind says what a provider is, and so its place in the order of choice.
+type Kind string
+
+const (
+	Hardware Kind = "hardware" // a plug-in that speaks for an array
+	Software Kind = "software" // any other plug-in
+	BuiltIn  Kind = "built-in"
+)
 
 // Provider makes snapshots of a kind of volumes.
 type Provider interface {
 	Name() string
+	Kind() Kind
 	// Claim says whether the provider takes the volume; the error says why not. It asks the kernel only.
 	Claim(v Volume) (Claim, error)
 	// Admit checks that the pools have room for all of vols together. ErrNoRoom if not.
@@ -78,7 +100,10 @@ type Provider interface {
 	Prepare(ctx context.Context, set Set, vols []Volume) (Enlistment, error)
 	// Snapshots lists every snapshot of this provider, finished or not.
 	Snapshots(ctx context.Context) ([]Snapshot, error)
-	// Delete removes snapshots.
+	// Mark makes finished snapshots half-made again, durably: the first step of a deletion, which a crash cannot leave with
+	// half a set that looks whole.
+	Mark(ctx context.Context, snaps []Snapshot) error
+	// Delete removes snapshots, of a finished set only after Mark.
 	Delete(ctx context.Context, snaps []Snapshot) error
 	// Expose makes the snapshot's device readable and returns its path; Hide undoes it.
 	Expose(ctx context.Context, s Snapshot) (device string, err error)
@@ -116,6 +141,26 @@ type Final struct {
 // Copier is a provider that can make writable throw-away copies of its snapshots.
 type Copier interface {
 	Copy(ctx context.Context, s Snapshot) (Snapshot, error)
+}
+
+// Usager is a provider whose snapshots each have a copy-on-write area that can overflow.
+type Usager interface {
+	// Usage asks the kernel, and runs no command.
+	Usage(s Snapshot) (Usage, error)
+}
+
+// Usage is the state of a snapshot's copy-on-write area. Sizes are in bytes.
+type Usage struct {
+	Size, Used uint64
+	Metadata   uint64 // part of Used
+	// Invalid: it has overflowed or lost its storage, and the snapshot's content with it.
+	Invalid bool
+}
+
+// Resizer is a provider that can grow a snapshot's copy-on-write area.
+type Resizer interface {
+	// Resize grows the area to so many bytes, rounded up to what the provider can allot. It never shrinks it.
+	Resize(ctx context.Context, s Snapshot, size uint64) error
 }
 
 // Pooler is a provider whose space comes from pools.

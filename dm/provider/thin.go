@@ -37,6 +37,7 @@ func NewThin(c *dm.Control, l *lvm.LVM, r Reserve) *Thin {
 }
 
 func (*Thin) Name() string { return "thin" }
+func (*Thin) Kind() Kind   { return BuiltIn }
 
 // lvmUUID begins the device-mapper uuid of every LVM device; that of a public one has no layer after its two uuids.
 const lvmUUID = "LVM-"
@@ -206,22 +207,27 @@ func (p *Thin) Snapshots(ctx context.Context) ([]Snapshot, error) {
 	return out, nil
 }
 
-// Delete removes snapshots. Those of a finished set are marked as half-made first, so that a crash in between leaves
-// nothing that looks like a set.
-func (p *Thin) Delete(ctx context.Context, snaps []Snapshot) error {
-	var all, finished []string
+// Mark tags finished snapshots as armed, all those of one volume group by one change of its metadata.
+func (p *Thin) Mark(ctx context.Context, snaps []Snapshot) error {
+	var finished []string
 	for _, s := range snaps {
-		all = append(all, s.Name)
 		if !s.Armed && !s.Scratch {
 			finished = append(finished, s.Name)
 		}
 	}
-	if len(finished) > 1 {
-		if err := p.lvm.ChangeTags(ctx, finished, []string{tagArmed}, nil); err != nil {
-			return err
-		}
+	if len(finished) == 0 {
+		return nil
 	}
-	return p.lvm.Remove(ctx, all...)
+	return p.lvm.ChangeTags(ctx, finished, []string{tagArmed}, nil)
+}
+
+// Delete removes snapshots.
+func (p *Thin) Delete(ctx context.Context, snaps []Snapshot) error {
+	var names []string
+	for _, s := range snaps {
+		names = append(names, s.Name)
+	}
+	return p.lvm.Remove(ctx, names...)
 }
 
 // Expose activates a snapshot.

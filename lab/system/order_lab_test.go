@@ -37,7 +37,9 @@ func TestOrder(t *testing.T) {
 	vols = append(vols, labtest.Thin(t, "vg", "x", "320m", "xfs"))
 	w := startWriting(t, vols)
 	violations := 0
+	progress := labtest.Stalled(t, 2*time.Minute)
 	for i := range n {
+		progress()
 		w.paused.Store(false)
 		m := create(t, points(vols)...)
 		w.paused.Store(true) // a guest has one processor: the rest is faster without the load

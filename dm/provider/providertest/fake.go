@@ -49,7 +49,8 @@ func (f *Fake) change(ctx context.Context, call string, effect func() error) err
 	})
 }
 
-func (f *Fake) Name() string { return f.Label }
+func (f *Fake) Name() string        { return f.Label }
+func (f *Fake) Kind() provider.Kind { return provider.BuiltIn }
 
 // Claim takes the volumes of its storage. It changes nothing, and is not called by Via: a failure is an answer.
 func (f *Fake) Claim(v provider.Volume) (provider.Claim, error) {
@@ -95,8 +96,8 @@ func (f *Fake) Snapshots(ctx context.Context) ([]provider.Snapshot, error) {
 	return out, err
 }
 
-// Delete marks the snapshots of a finished set as half-made before it removes the first.
-func (f *Fake) Delete(ctx context.Context, snaps []provider.Snapshot) error {
+// Mark marks one snapshot after the other.
+func (f *Fake) Mark(ctx context.Context, snaps []provider.Snapshot) error {
 	var errs []error
 	for _, s := range snaps {
 		errs = append(errs, f.change(ctx, "Mark", func() error {
@@ -106,9 +107,12 @@ func (f *Fake) Delete(ctx context.Context, snaps []provider.Snapshot) error {
 			return nil
 		}))
 	}
-	if err := errors.Join(errs...); err != nil {
-		return err
-	}
+	return errors.Join(errs...)
+}
+
+// Delete removes one snapshot after the other.
+func (f *Fake) Delete(ctx context.Context, snaps []provider.Snapshot) error {
+	var errs []error
 	for _, s := range snaps {
 		errs = append(errs, f.change(ctx, "Delete", func() error { return f.Storage.remove(s.Name) }))
 	}
