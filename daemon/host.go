@@ -25,6 +25,8 @@ type Host interface {
 	// BlockDevices lists all of the host, by number.
 	BlockDevices() ([]uint64, error)
 	Stack(dev uint64) (fsfreeze.Device, error)
+	// Devices are the block devices that hold a filesystem: see fsfreeze.BlockDevices.
+	Devices(f fsfreeze.Filesystem) ([]uint64, error)
 	Open(fsfreeze.Filesystem) (Filesystem, error)
 	OpenCounter(dev uint64) (Counter, error)
 	// Arm hands filesystems and devices to the guard.
@@ -106,6 +108,10 @@ func (System) BlockDevices() ([]uint64, error) {
 }
 
 func (System) Stack(dev uint64) (fsfreeze.Device, error) { return fsfreeze.Stack(sysfs, dev) }
+
+func (s System) Devices(f fsfreeze.Filesystem) ([]uint64, error) {
+	return fsfreeze.BlockDevices(sysfs, f, s.BlockDevice)
+}
 
 func (System) Open(f fsfreeze.Filesystem) (Filesystem, error) {
 	h, err := fsfreeze.Open(f)
