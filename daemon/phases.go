@@ -71,8 +71,8 @@ func (t *transaction) resolve(ctx context.Context) (err error) {
 	if t.plan, err = t.daemon.resolve(t.request, t.policy); err != nil {
 		return classed(api.Invalid, err)
 	}
-	for p, vols := range t.plan.byProvider() {
-		if err := p.Admit(ctx, vols); err != nil {
+	for _, s := range t.plan.shares(t.daemon.o.Providers) {
+		if err := s.provider.Admit(ctx, s.volumes); err != nil {
 			return classed(api.Refused, fmt.Errorf("cannot take a set: %w", err))
 		}
 	}
@@ -155,8 +155,8 @@ func (t *transaction) arm(ctx context.Context) error {
 	set := provider.Set{ID: t.id, Policy: t.policy.Name, Members: len(t.plan.members)}
 	ctx, cancel := t.withPrepareLimit(ctx)
 	defer cancel()
-	for p, vols := range t.plan.byProvider() {
-		part, err := p.Prepare(ctx, set, vols)
+	for _, s := range t.plan.shares(t.daemon.o.Providers) {
+		part, err := s.provider.Prepare(ctx, set, s.volumes)
 		if part != nil {
 			t.parts = append(t.parts, part)
 		}

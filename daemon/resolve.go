@@ -99,10 +99,26 @@ type plan struct {
 
 func (p plan) filesystems() []fsfreeze.Filesystem { return slices.Concat(p.levels...) }
 
-func (p plan) byProvider() map[provider.Provider][]provider.Volume {
-	out := map[provider.Provider][]provider.Volume{}
-	for _, m := range p.members {
-		out[m.provider] = append(out[m.provider], m.vol)
+// share is one provider's volumes of a set.
+type share struct {
+	provider provider.Provider
+	volumes  []provider.Volume
+}
+
+// shares are the volumes of each provider that has any. They come in the order of choice, so that every set arms, locks
+// and captures in the same order.
+func (p plan) shares(order []provider.Provider) []share {
+	var out []share
+	for _, x := range order {
+		var mine []provider.Volume
+		for _, m := range p.members {
+			if m.provider == x {
+				mine = append(mine, m.vol)
+			}
+		}
+		if mine != nil {
+			out = append(out, share{x, mine})
+		}
 	}
 	return out
 }

@@ -85,10 +85,11 @@ func serve(dir, run string) error {
 
 // providers are those that the configuration leaves switched on, in the order of choice.
 func providers(c *config.Config, control *dm.Control) []provider.Provider {
+	tools := lvm.New(lvm.Options{}) // one for all, so that they can lock the same volume group
 	var out []provider.Provider
 	if p, err := c.Provider("thin"); err == nil && p.Enabled {
 		reserve := provider.Reserve{Data: p.Reserve.Data, Metadata: p.Reserve.Metadata}
-		out = append(out, provider.NewThin(control, lvm.New(lvm.Options{}), reserve))
+		out = append(out, provider.NewThin(control, tools, reserve))
 	}
 	return out
 }

@@ -18,9 +18,28 @@ import (
 // It is taken as LVM takes it (lib/locking/file_locking.c, lib/misc/lvm-flock.c): a file V_<vg> under flock(LOCK_EX); a
 // writer first takes V_<vg>:aux, which every reader takes for a moment, so that readers cannot starve it. Who releases
 // the lock unlinks its file; so after flock has succeeded, the file at the path must still be the one that is locked.
+//
+// Within one LVM the lock is shared: two providers of one set can each lock the group that both have volumes in, and the
+// last Unlock releases it. Nothing else is excluded by it than other processes.
 type Lock struct {
-	file   *lockFile
+	group  *sharedLock
 	unlock sync.Once
+}
+
+// sharedLock is the lock of one volume group, and how many Locks share it.
+type sharedLock struct {
+	turn    chan struct{} // who has the token may look at the rest; nobody keeps it for long while there are holders
+	file    *lockFile
+	holders int
+}
+
+// sharedLocks are the locks of an LVM, by the volume group's name.
+type sharedLocks struct{ all sync.Map }
+
+func (g *sharedLocks) of(vg string) *sharedLock {
+	fresh := &sharedLock{turn: make(chan struct{}, 1)}
+	x, _ := g.all.LoadOrStore(vg, fresh)
+	return x.(*sharedLock)
 }
 
 // lockPause is how long to wait between tries: flock with a time limit does not exist, and a blocking one would leave a
@@ -29,17 +48,45 @@ const lockPause = 5 * time.Millisecond
 
 // LockVG takes the write lock of a volume group, and waits for it until ctx ends.
 func (l *LVM) LockVG(ctx context.Context, vg string) (*Lock, error) {
-	lock, err := l.lockVG(ctx, vg)
-	if err != nil {
+	if err := CheckName(vg); err != nil {
+		return nil, fmt.Errorf("cannot lock volume group: %w", err)
+	}
+	g := l.locks.of(vg)
+	if err := g.join(ctx, func() (*lockFile, error) { return l.lockVG(ctx, vg) }); err != nil {
 		return nil, fmt.Errorf("cannot lock volume group %s: %w", vg, err)
 	}
-	return lock, nil
+	return &Lock{group: g}, nil
 }
 
-func (l *LVM) lockVG(ctx context.Context, vg string) (*Lock, error) {
-	if err := CheckName(vg); err != nil {
-		return nil, err
+// join adds a holder; the first one takes the lock.
+func (g *sharedLock) join(ctx context.Context, lock func() (*lockFile, error)) error {
+	select {
+	case g.turn <- struct{}{}:
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
+	defer func() { <-g.turn }()
+	if g.holders == 0 {
+		var err error
+		if g.file, err = lock(); err != nil {
+			return err
+		}
+	}
+	g.holders++
+	return nil
+}
+
+// leave takes a holder away; the last one releases the lock.
+func (g *sharedLock) leave() error {
+	g.turn <- struct{}{}
+	defer func() { <-g.turn }()
+	if g.holders--; g.holders > 0 {
+		return nil
+	}
+	return g.file.release()
+}
+
+func (l *LVM) lockVG(ctx context.Context, vg string) (*lockFile, error) {
 	if err := os.MkdirAll(l.lockDir, 0o700); err != nil {
 		return nil, err
 	}
@@ -55,14 +102,15 @@ func (l *LVM) lockVG(ctx context.Context, vg string) (*Lock, error) {
 		}
 		return nil, err
 	}
-	return &Lock{file: file}, nil
+	return file, nil
 }
 
-// Unlock releases the lock. It writes to the lock's directory, which is a tmpfs; it neither blocks nor runs anything.
+// Unlock gives the lock up. The last one writes to the lock's directory, which is a tmpfs;
+// it neither blocks nor runs anything.
 // Calling it again does nothing.
 func (k *Lock) Unlock() error {
 	var err error
-	k.unlock.Do(func() { err = k.file.release() })
+	k.unlock.Do(func() { err = k.group.leave() })
 	if err != nil {
 		return fmt.Errorf("cannot unlock volume group: %w", err)
 	}

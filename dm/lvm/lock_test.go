@@ -16,30 +16,75 @@ import (
 
 func TestLockExcludes(t *testing.T) {
 	l := fakeLVM(t, "")
+	stranger := New(Options{LockDir: l.lockDir}) // as another process would
 	lock, err := l.LockVG(t.Context(), "vg")
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	if _, err := l.LockVG(ctx, "vg"); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "V_vg") {
-		t.Errorf("second lock: %v", err)
+	refused := func(when string) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		if _, err := stranger.LockVG(ctx, "vg"); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "V_vg") {
+			t.Errorf("%s: %v", when, err)
+		}
 	}
+	refused("held once")
+	shared, err := l.WithoutBackup().LockVG(t.Context(), "vg")
+	if err != nil {
+		t.Fatalf("the same LVM cannot share its lock: %v", err)
+	}
+	for range 2 { // the second Unlock does nothing
+		if err := shared.Unlock(); err != nil {
+			t.Error(err)
+		}
+	}
+	refused("held by one of two")
 	other, err := l.LockVG(t.Context(), "other")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range 2 {
-		if err := errors.Join(lock.Unlock(), other.Unlock()); err != nil {
-			t.Error(err)
-		}
+	if err := errors.Join(lock.Unlock(), other.Unlock()); err != nil {
+		t.Error(err)
 	}
 	left, _ := filepath.Glob(filepath.Join(l.lockDir, "*"))
 	if len(left) > 0 {
 		t.Errorf("left behind: %s", left)
 	}
+	if again, err := stranger.LockVG(t.Context(), "vg"); err != nil || again.Unlock() != nil {
+		t.Errorf("after all have let go: %v", err)
+	}
 	if _, err := l.LockVG(t.Context(), "../x"); err == nil {
 		t.Error("a path is no volume group")
+	}
+}
+
+// Who waits for a lock that nobody has yet gives up when its time is over, and leaves the others alone.
+func TestLockSharedWhileWaiting(t *testing.T) {
+	l := fakeLVM(t, "")
+	stranger := New(Options{LockDir: l.lockDir})
+	theirs, err := stranger.LockVG(t.Context(), "vg")
+	if err != nil {
+		t.Fatal(err)
+	}
+	patient := make(chan error, 1)
+	go func() {
+		lock, err := l.LockVG(t.Context(), "vg")
+		if err == nil {
+			err = lock.Unlock()
+		}
+		patient <- err
+	}()
+	for len(l.locks.of("vg").turn) == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := l.LockVG(ctx, "vg"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("the impatient one: %v", err)
+	}
+	if err := errors.Join(theirs.Unlock(), <-patient); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -109,9 +154,10 @@ func TestLockOneAtATime(t *testing.T) {
 	}
 	var all sync.WaitGroup
 	for range 4 {
+		process := New(Options{LockDir: l.lockDir})
 		all.Go(func() {
 			for range 20 {
-				lock, err := l.LockVG(t.Context(), "vg")
+				lock, err := process.LockVG(t.Context(), "vg")
 				if err != nil {
 					t.Error(err)
 					return

@@ -21,11 +21,12 @@ type LVM struct {
 	lockDir  string
 	config   string
 	children *children
+	locks    *sharedLocks
 }
 
 // New makes a runner. That lvm is not installed shows when it is first run.
 func New(opts Options) *LVM {
-	l := &LVM{program: opts.Program, lockDir: opts.LockDir, config: opts.Config, children: newChildren()}
+	l := &LVM{program: opts.Program, lockDir: opts.LockDir, config: opts.Config, children: newChildren(), locks: new(sharedLocks)}
 	if l.program == "" {
 		l.program = findProgram()
 	}
@@ -36,7 +37,8 @@ func New(opts Options) *LVM {
 }
 
 // WithoutBackup is the same LVM, whose commands leave /etc/lvm/backup and /etc/lvm/archive alone: for when that
-// filesystem may be frozen by somebody else. It shares Busy and Wait.
+// filesystem may be frozen by somebody else. It shares Busy, Wait
+// and the locks.
 func (l *LVM) WithoutBackup() *LVM {
 	c := *l
 	c.config += " backup { backup=0 archive=0 }"
