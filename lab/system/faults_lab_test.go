@@ -60,6 +60,11 @@ func TestFaults(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Cleanup(func() { // after those of the set-up: what somebody else had frozen is thawed again
+				for _, v := range vols {
+					v.Writable(t)
+				}
+			})
 			if tt.setup != nil {
 				tt.setup(t)
 			}
