@@ -227,7 +227,7 @@ func (f *fakeFilesystem) fithaw() error {
 }
 
 func (f *fakeFilesystem) Release() error {
-	_, err := fsfreeze.Release(f.cell, f.fithaw, time.Minute)
+	_, err := fsfreeze.Release(f.cell, f.fithaw, time.Minute, nil)
 	return err
 }
 
@@ -284,7 +284,7 @@ func (g *fakeGuard) fire(r guard.Reason) {
 func (g *fakeGuard) release(r guard.Reason) {
 	g.report.Reason = r.String()
 	for i, dev := range g.devices {
-		if ok, err := fsfreeze.Release(&g.cells[i], func() error { return g.resume(dev) }, time.Minute); ok && err == nil {
+		if ok, err := fsfreeze.Release(&g.cells[i], func() error { return g.resume(dev) }, time.Minute, nil); ok && err == nil {
 			g.report.Released = append(g.report.Released, volumeNames[dev])
 		}
 	}

@@ -93,7 +93,7 @@ func (h *Handle) Close() error {
 
 // Release thaws our own freeze whatever state it is in, waiting for one that is stuck in the kernel.
 func (h *Handle) Release() error {
-	_, err := Release(h.cell, func() error { return Thaw(h.fd) }, stuckPatience)
+	_, err := Release(h.cell, func() error { return Thaw(h.fd) }, stuckPatience, nil)
 	return err
 }
 

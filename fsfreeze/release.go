@@ -19,16 +19,17 @@ const (
 // taken; one that was never taken is forbidden from now on. It reports whether it was Release that released it.
 //
 // release makes one attempt: nil when it let go, EINVAL when there was nothing to let go (FITHAW's answer), anything else
-// is tried again until patience is over.
-func Release(c *Cell, release func() error, patience time.Duration) (bool, error) {
+// is tried again until patience is over. gone reports that whoever was taking it cannot be at it any more, because it is
+// dead: what is not held then never will be. nil: nobody knows.
+func Release(c *Cell, release func() error, patience time.Duration, gone func() bool) (bool, error) {
 	for {
 		switch {
 		case c.Forbid():
 			return false, nil
 		case c.Claim():
-			return retry(c, release, patience, false)
+			return retry(c, release, patience, func() bool { return true })
 		case c.Overtake():
-			return retry(c, release, patience, true)
+			return retry(c, release, patience, gone)
 		}
 		if s := c.State(); s != Idle && s != Taking && s != Held {
 			return false, nil // released, or somebody is at it
@@ -36,17 +37,18 @@ func Release(c *Cell, release func() error, patience time.Duration) (bool, error
 	}
 }
 
-func retry(c *Cell, release func() error, patience time.Duration, overtaken bool) (bool, error) {
+func retry(c *Cell, release func() error, patience time.Duration, settled func() bool) (bool, error) {
 	end := time.Now().Add(patience)
 	for pause := releasePause; ; pause = min(2*pause, releasePauseMax) {
+		final := settled != nil && settled() // asked first: the kernel may finish taking it between the attempt and the question
 		err := release()
 		if err == nil {
 			c.Done()
 			return true, nil
 		}
 		if errors.Is(err, unix.EINVAL) {
-			if !overtaken {
-				c.Done() // somebody else thawed it: nothing is frozen any more
+			if final {
+				c.Done() // somebody else has let it go, or it was never taken
 				return false, nil
 			}
 			if c.State() != Overtaken {

@@ -10,6 +10,7 @@ import (
 
 func TestRelease(t *testing.T) {
 	fail := errors.New("no")
+	dead := false
 	tests := []struct {
 		name     string
 		setup    func(c *Cell)
@@ -25,12 +26,15 @@ func TestRelease(t *testing.T) {
 		{"held, second attempt", func(c *Cell) { c.Begin(); c.Took(true) }, []error{fail, nil}, true, nil, 2, Released},
 		{"still being taken", func(c *Cell) { c.Begin() }, []error{unix.EINVAL, unix.EINVAL, nil}, true, nil, 3, Released},
 		{"never taken", func(c *Cell) { c.Begin() }, []error{unix.EINVAL}, false, unix.EINVAL, -1, Overtaken},
+		{"never taken, by one who died", func(c *Cell) { c.Begin(); dead = true }, []error{unix.EINVAL}, false, nil, 1, Released},
+		{"taken, by one who died", func(c *Cell) { c.Begin(); dead = true }, []error{nil}, true, nil, 1, Released},
 		{"hopeless", func(c *Cell) { c.Begin(); c.Took(true) }, []error{fail}, false, fail, -1, Releasing},
 		{"already released", func(c *Cell) { c.Begin(); c.Took(true); c.Claim(); c.Done() }, nil, false, nil, 0, Released},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			c := new(Cell)
+			dead = false
 			tt.setup(c)
 			n := 0
 			patience := time.Minute
@@ -40,7 +44,7 @@ func TestRelease(t *testing.T) {
 			released, err := Release(c, func() error {
 				n++
 				return tt.answers[min(n, len(tt.answers))-1]
-			}, patience)
+			}, patience, func() bool { return dead })
 			if released != tt.released || !errors.Is(err, tt.err) || tt.attempts >= 0 && n != tt.attempts || c.State() != tt.end {
 				t.Errorf("released %v, err %v, attempts %d, state %v", released, err, n, c.State())
 			}
@@ -57,7 +61,7 @@ func TestReleaseStopsWhenTheTakeFails(t *testing.T) {
 			c.Took(false)
 		}
 		return unix.EINVAL
-	}, time.Minute)
+	}, time.Minute, nil)
 	if released || err != nil || n != 2 {
 		t.Errorf("released %v, err %v, attempts %d", released, err, n)
 	}

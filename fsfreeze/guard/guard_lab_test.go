@@ -154,6 +154,8 @@ func act(a *guard.Armed, script []string, handles map[string]*fsfreeze.Handle, d
 			err = handles[object].Freeze()
 		case "thaw":
 			err = handles[object].Thaw()
+		case "announce":
+			a.DeviceCell(i).Begin()
 		case "suspend":
 			if a.DeviceCell(i).Begin() {
 				err = control.Suspend(dm.ByName(object), dm.SkipLockFS)
@@ -476,6 +478,18 @@ func TestInOrder(t *testing.T) {
 	}
 }
 
+// A client that dies between announcing a freeze and asking the kernel for it leaves nothing to wait for: the guard lets the
+// filesystem go.
+func TestClientKilledBeforeTheFreeze(t *testing.T) {
+	s := newStage(t)
+	c := s.client(t, time.Minute, "announce "+device, "wait")
+	c.says(t, "waiting")
+	do(t, c.Process.Kill())
+	if r := s.note(t); len(r.Released) != 0 || len(r.Errors) != 0 {
+		t.Errorf("the guard's note: %+v", r)
+	}
+}
+
 // Whenever the client dies, everything is released within a second.
 func TestClientKilledAnywhere(t *testing.T) {
 	s := newStage(t)
@@ -527,4 +541,5 @@ func TestClientKilledInAFreezeThatHangs(t *testing.T) {
 	do(t, c.Process.Kill())
 	s.released(t, armed.Add(deadline), 2*time.Second)
 	<-c.dead
+	s.note(t) // the guard has let go of the image, which would be busy otherwise
 }

@@ -28,6 +28,9 @@ func serve(t *testing.T) (socket string, resumed *atomic.Int32, stop func()) {
 			if dev == 13 {
 				return nil, unix.ENXIO
 			}
+			if dev == 22 {
+				return func() error { return unix.EINVAL }, nil
+			}
 			return func() error { resumed.Add(1); return nil }, nil
 		},
 		Notes: filepath.Dir(socket),
@@ -120,6 +123,20 @@ func TestDeathWhileTheKernelIsStillTaking(t *testing.T) {
 	a.DeviceCell(0).Begin()
 	a.conn.Close()
 	await(t, "release", func() bool { return resumed.Load() == 1 && a.DeviceCell(0).State() == fsfreeze.Released })
+}
+
+// What a daemon announced and died before it took is not waited for: the connection ends when no thread of it is left in
+// the kernel.
+func TestDeathBeforeTheKernelWasAsked(t *testing.T) {
+	socket, _, _ := serve(t)
+	a := arm(t, socket, time.Minute, 22)
+	a.DeviceCell(0).Begin()
+	a.conn.Close()
+	await(t, "note", func() bool { _, found, _ := ReadNote(filepath.Dir(socket), "set"); return found })
+	r, _, err := ReadNote(filepath.Dir(socket), "set")
+	if err != nil || len(r.Released) != 0 || len(r.Errors) != 0 || a.DeviceCell(0).State() != fsfreeze.Released {
+		t.Errorf("got %+v, %v, %v", r, err, a.DeviceCell(0).State())
+	}
 }
 
 func TestStopReleasesWhatIsHeld(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,7 +18,8 @@ import (
 	"github.com/fermata-project/fermata/fsfreeze"
 )
 
-// patience is how long the guard waits for a freeze or suspend that the kernel has not finished.
+// patience is how long the guard waits for a freeze or suspend that the kernel has not finished, while the daemon that
+// asked for it has not died either.
 const patience = 10 * time.Minute
 
 // Server is the guard.
@@ -62,15 +64,20 @@ func (s *Server) watch(ctx context.Context, conn *net.UnixConn) (err error) {
 	if err != nil {
 		return errors.Join(err, send(conn, answer{Error: err.Error()}))
 	}
-	defer h.close()
 	if err := send(conn, answer{Armed: true}); err != nil {
-		return err
+		h.fire(Closed) // it died before it could begin
+		h.report()
+		return errors.Join(err, h.close())
 	}
 	stop := context.AfterFunc(ctx, func() { h.fire(Stopped) })
 	defer stop()
 
 	finished := h.wait(conn)
 	report := h.report()
+	// Before anybody hears of the end: a descriptor keeps its filesystem from being unmounted.
+	if err := h.close(); err != nil {
+		report.Errors = append(report.Errors, err.Error())
+	}
 	if report.Reason != "" {
 		s.Log.Warn("released a hold", "set", h.plan.Set, "reason", report.Reason, "released", report.Released, "errors", report.Errors)
 	}
@@ -82,10 +89,13 @@ func (s *Server) watch(ctx context.Context, conn *net.UnixConn) (err error) {
 
 // hold is what the guard holds for one set.
 type hold struct {
-	plan    plan
-	board   *Board
-	fds     []int
-	once    sync.Once
+	plan  plan
+	board *Board
+	fds   []int
+	once  sync.Once
+	// gone: the daemon's end of the connection is closed. The kernel closes a dead process's files when the last of its
+	// threads has left them, and a thread inside FIFREEZE has not: from then on nothing of that daemon is still being taken.
+	gone    atomic.Bool
 	devices chan struct{} // closed: resume
 	systems chan struct{} // closed: thaw
 	resumed sync.WaitGroup
@@ -139,7 +149,7 @@ func (h *hold) ready(start chan struct{}, c *fsfreeze.Cell, name string, release
 			done()
 			return
 		}
-		released, err := fsfreeze.Release(c, release, patience)
+		released, err := fsfreeze.Release(c, release, patience, h.gone.Load)
 		done()
 		h.note(name, released, err)
 	})
@@ -179,6 +189,7 @@ func (h *hold) wait(conn *net.UnixConn) bool {
 		h.fire(Closed)
 		return true
 	}
+	h.gone.Store(errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, unix.ECONNRESET))
 	h.fire(Died)
 	return false
 }
