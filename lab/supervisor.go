@@ -128,6 +128,7 @@ func supervise(args []string) error {
 		return errors.Join(err, os.RemoveAll(dir))
 	}
 	ended, empty := reap(kernel, filepath.Join(dir, consoleFile))
+	go pulse(kernel, ended)
 	abandoned := make(chan struct{})
 	go func() {
 		io.Copy(io.Discard, os.Stdin)
