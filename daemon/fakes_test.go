@@ -64,6 +64,8 @@ func (h *fakeHost) Stack(dev uint64) (fsfreeze.Device, error) {
 
 func (h *fakeHost) Devices(f fsfreeze.Filesystem) ([]uint64, error) { return []uint64{f.Dev}, nil }
 
+func (h *fakeHost) Targets(uint64) ([]string, error) { return []string{"linear"}, nil }
+
 func (h *fakeHost) Open(f fsfreeze.Filesystem) (Filesystem, error) {
 	s := &fakeFilesystem{world: h.world, system: h.systems[f.Dev], cell: new(fsfreeze.Cell)}
 	if err := h.via("open", s.name(), func() error { return nil }); err != nil {

@@ -27,6 +27,8 @@ type Host interface {
 	Stack(dev uint64) (fsfreeze.Device, error)
 	// Devices are the block devices that hold a filesystem: see fsfreeze.BlockDevices.
 	Devices(f fsfreeze.Filesystem) ([]uint64, error)
+	// Targets are the target types of a device-mapper device's table, in its order.
+	Targets(dev uint64) ([]string, error)
 	Open(fsfreeze.Filesystem) (Filesystem, error)
 	OpenCounter(dev uint64) (Counter, error)
 	// Arm hands filesystems and devices to the guard.
@@ -111,6 +113,19 @@ func (System) Stack(dev uint64) (fsfreeze.Device, error) { return fsfreeze.Stack
 
 func (s System) Devices(f fsfreeze.Filesystem) ([]uint64, error) {
 	return fsfreeze.BlockDevices(sysfs, f, s.BlockDevice)
+}
+
+// Targets asks for the status, not the table: a table of dm-crypt holds its key.
+func (s System) Targets(dev uint64) ([]string, error) {
+	targets, _, err := s.Control.Status(dm.ByDev(dm.Dev(dev)), dm.StatusNoFlush)
+	if err != nil {
+		return nil, err
+	}
+	var types []string
+	for _, t := range targets {
+		types = append(types, t.Type)
+	}
+	return types, nil
 }
 
 func (System) Open(f fsfreeze.Filesystem) (Filesystem, error) {

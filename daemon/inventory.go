@@ -74,48 +74,6 @@ func (d *Daemon) Pools(context.Context) ([]api.Pool, error) {
 	return out, errors.Join(errs...)
 }
 
-// Volumes lists every block device that is mounted, or that a provider would take.
-func (d *Daemon) Volumes(context.Context) ([]api.Volume, error) {
-	mounts, err := d.o.Host.Mounts()
-	if err != nil {
-		return nil, err
-	}
-	devs, err := d.o.Host.BlockDevices()
-	if err != nil {
-		return nil, err
-	}
-	var out []api.Volume
-	for _, dev := range devs {
-		m, err := d.describe(dev, mounts)
-		if err == nil {
-			m, err = d.choose(m, "")
-		}
-		if m.fs == nil && m.provider == nil {
-			continue // disks, hidden volumes of LVM and the like
-		}
-		v := api.Volume{Name: m.vol.Name, Size: m.vol.Size, FSType: m.vol.FSType, Freezable: m.freeze}
-		if err != nil {
-			v.Problem = err.Error()
-		} else {
-			v.Provider, v.Problem = m.provider.Name(), m.unfrozen
-		}
-		if s, err := d.o.Host.Stack(dev); err == nil {
-			v.Disks, v.Device = s.Disks(), "/dev/"+s.Name
-			if s.DM != "" {
-				v.Device = "/dev/mapper/" + s.DM
-			}
-		}
-		if m.fs != nil {
-			for _, x := range m.fs.Mounts {
-				v.MountPoints = append(v.MountPoints, x.Point)
-			}
-		}
-		out = append(out, v)
-	}
-	slices.SortFunc(out, func(a, b api.Volume) int { return strings.Compare(a.Name, b.Name) })
-	return out, nil
-}
-
 // Status is the daemon's state at a glance.
 func (d *Daemon) Status() api.Status {
 	s := api.Status{Version: d.o.Version, Started: d.started.UTC(), Waiting: int(d.turn.waiting.Load()), Guard: "ok"}

@@ -58,7 +58,7 @@ func table(t *testing.T) tableHost {
 	}
 	device := func(minor uint32, name string) uint64 {
 		dev := unix.Mkdev(253, minor)
-		h.stacks[dev] = fsfreeze.Device{Dev: dev, Name: fmt.Sprintf("dm-%d", minor), DM: name, Size: 4096}
+		h.stacks[dev] = fsfreeze.Device{Dev: dev, Kind: fsfreeze.Mapped, Name: fmt.Sprintf("dm-%d", minor), DM: name, Size: 4096}
 		h.devices[filepath.Join(dir, "dev", name)] = dev
 		if err := os.MkdirAll(filepath.Join(dir, "dev"), 0o755); err != nil {
 			t.Fatal(err)

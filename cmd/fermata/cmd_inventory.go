@@ -72,23 +72,3 @@ func poolCommand(a *app) *cobra.Command {
 	return noun(&cobra.Command{Use: "pool VERB", Short: "See the pools: where snapshot space comes from"},
 		inventory(a, "List the pools", poolList, (*client.Client).Pools))
 }
-
-var volumeList = list[api.Volume]{
-	id: func(v api.Volume) string { return v.Name },
-	columns: []column[api.Volume]{
-		{name: "name", help: "the volume's name", value: func(v api.Volume) string { return v.Name }},
-		{name: "mounted_on", help: "its mount points", value: func(v api.Volume) string { return words(v.MountPoints) }},
-		{name: "fs", help: "its filesystem", value: func(v api.Volume) string { return v.FSType }},
-		{name: "size", help: "its size", right: true, value: func(v api.Volume) string { return size(v.Size) }},
-		{name: "provider", help: "which provider would take it", value: func(v api.Volume) string { return v.Provider }},
-		{name: "freezable", help: "whether its filesystem can be frozen", value: func(v api.Volume) string { return yes(v.Freezable) }},
-		{name: "problem", help: "why it cannot be taken, or frozen", value: func(v api.Volume) string { return v.Problem }},
-		{name: "device", help: "its device", wide: true, value: func(v api.Volume) string { return v.Device }},
-		{name: "disks", help: "the disks below it", wide: true, value: func(v api.Volume) string { return words(v.Disks) }},
-	},
-}
-
-func volumeCommand(a *app) *cobra.Command {
-	return noun(&cobra.Command{Use: "volume VERB", Short: "See the volumes that can be in a set"},
-		inventory(a, "List the volumes", volumeList, (*client.Client).Volumes))
-}

@@ -190,9 +190,48 @@ type Volume struct {
 	MountPoints []string `json:"mount_points,omitempty"`
 	Disks       []string `json:"disks,omitempty"`
 	Provider    string   `json:"provider,omitempty"` // which would take it
-	Freezable   bool     `json:"freezable"`
+	// Refused says why other providers do not take the volume.
+	Refused   map[string]string `json:"refused,omitempty"`
+	Freezable bool              `json:"freezable"`
+	Unfrozen  string            `json:"unfrozen,omitempty"` // why it cannot be frozen
 	// Problem says why no provider takes it, or why it cannot be frozen.
 	Problem string `json:"problem,omitempty"`
+	// Stack is everything from the mount, or from the volume where none is, down to the disks.
+	Stack *Node `json:"stack,omitempty"`
+}
+
+// NodeKind says what a node of a stack is.
+type NodeKind string
+
+const (
+	NodeMount        NodeKind = "mount"
+	NodeFilesystem   NodeKind = "filesystem"
+	NodeLVM          NodeKind = "lvm" // a logical volume, or a hidden layer of one
+	NodeDeviceMapper NodeKind = "device-mapper"
+	NodeLoop         NodeKind = "loop"
+	NodeFile         NodeKind = "file" // that a loop device shows
+	NodeMD           NodeKind = "md"
+	NodePartition    NodeKind = "partition"
+	NodeDisk         NodeKind = "disk"
+)
+
+// Node is one part of a volume's stack, with the parts that it rests on.
+type Node struct {
+	Kind NodeKind `json:"kind"`
+	// Name is a mount point, a filesystem's type, vg/lv, a name of device-mapper or of the kernel, or a file's path.
+	Name string `json:"name"`
+	// MountPoints are all those of the filesystem, if there are several.
+	MountPoints []string `json:"mount_points,omitempty"`
+	Device      string   `json:"device,omitempty"` // MAJOR:MINOR
+	Size        uint64   `json:"size_bytes,omitempty"`
+	// Targets are the types of a device-mapper table, each once, or the level of an md array.
+	Targets []string `json:"targets,omitempty"`
+	// Layer is what a hidden device of LVM is for: tpool, tdata, tmeta, real, cow.
+	Layer       string `json:"layer,omitempty"`
+	UUID        string `json:"uuid,omitempty"` // device-mapper's
+	BackingFile string `json:"backing_file,omitempty"`
+	Problem     string `json:"problem,omitempty"` // why what lies below is not known
+	Below       []Node `json:"below,omitempty"`
 }
 
 // Status is the daemon's state at a glance.

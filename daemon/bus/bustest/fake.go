@@ -221,9 +221,23 @@ func (f *Fake) Pools(context.Context) ([]api.Pool, error) {
 
 // Volumes implements api.Service.
 func (f *Fake) Volumes(context.Context) ([]api.Volume, error) {
+	disk := func(name, number string) api.Node {
+		return api.Node{Kind: api.NodeDisk, Name: name, Device: number, Size: 20 << 30}
+	}
 	return []api.Volume{
-		{Name: "vg/db", Device: "/dev/vg/db", Size: 10 << 30, FSType: "ext4", MountPoints: []string{"/srv/db"}, Disks: []string{"sda", "sdb"}, Provider: "thin", Freezable: true},
-		{Name: "sda1", Device: "/dev/sda1", Size: 512 << 20, FSType: "vfat", MountPoints: []string{"/boot/efi"}, Disks: []string{"sda"}, Problem: "it is no device-mapper volume"},
+		{Name: "vg/db", Device: "/dev/vg/db", Size: 10 << 30, FSType: "ext4", MountPoints: []string{"/srv/db"}, Disks: []string{"sda", "sdb"}, Provider: "thin", Freezable: true,
+			Refused: map[string]string{"dm": "a volume of LVM", "thick": "a thin volume"},
+			Stack: &api.Node{Kind: api.NodeMount, Name: "/srv/db", Size: 10 << 30, Below: []api.Node{{Kind: api.NodeFilesystem, Name: "ext4", Size: 10 << 30, Below: []api.Node{
+				{Kind: api.NodeLVM, Name: "vg/db", Device: "253:3", Size: 10 << 30, Targets: []string{"thin"}, UUID: "LVM-3YpU2n", Below: []api.Node{
+					{Kind: api.NodeLVM, Name: "vg/pool", Device: "253:2", Size: 15 << 30, Targets: []string{"thin-pool"}, Layer: "tpool", Below: []api.Node{
+						{Kind: api.NodeLVM, Name: "vg/pool_tmeta", Device: "253:0", Size: 16 << 20, Targets: []string{"linear"}, Layer: "tmeta", Below: []api.Node{disk("sda", "8:0")}},
+						{Kind: api.NodeLVM, Name: "vg/pool_tdata", Device: "253:1", Size: 15 << 30, Targets: []string{"striped"}, Layer: "tdata", Below: []api.Node{disk("sda", "8:0"), disk("sdb", "8:16")}},
+					}}}}}}}},
+		},
+		{Name: "sda1", Device: "/dev/sda1", Size: 512 << 20, FSType: "vfat", MountPoints: []string{"/boot/efi"}, Disks: []string{"sda"}, Problem: "it is no device-mapper volume", Unfrozen: "vfat cannot be frozen",
+			Stack: &api.Node{Kind: api.NodeMount, Name: "/boot/efi", Size: 512 << 20, Below: []api.Node{{Kind: api.NodeFilesystem, Name: "vfat", Size: 512 << 20, Below: []api.Node{
+				{Kind: api.NodePartition, Name: "sda1", Device: "8:1", Size: 512 << 20, Below: []api.Node{disk("sda", "8:0")}}}}}},
+		},
 	}, nil
 }
 
