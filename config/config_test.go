@@ -183,6 +183,7 @@ limits: {freeze: 1s}
 retry: {count: 2, wait: 1m}
 labels: {tier: gold, example.org/owner: 7}
 `},
+		goldenFile{"policies.d/mixed.yaml", "volumes: [/srv, /home]\nprovider: {/srv: thin}\n"},
 		goldenFile{"policies.d/plain.yaml", "volumes: [/srv]\nlimits:\n"},
 	)
 	if err != nil || len(c.Problems) != 0 {
@@ -225,6 +226,7 @@ labels: {tier: gold, example.org/owner: 7}
 		File: "/etc/fermata/providers.d/thin.yaml",
 	})
 
+	check("mixed", c.Policies["mixed"].Providers, map[string]string{"/srv": "thin"})
 	dbLimits := limits
 	dbLimits.Freeze = time.Second
 	check("db", c.Policies["db"], Policy{

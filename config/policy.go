@@ -2,8 +2,13 @@ package config
 
 import (
 	"fmt"
+	"maps"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"time"
+
+	"gopkg.in/yaml.v3"
 )
 
 // Consistency is what a finished set can claim, and the least of it that a policy accepts.
@@ -35,6 +40,7 @@ type Policy struct {
 	Volumes     []string          // mount points or devices, absolute and clean, 1 to 256, distinct
 	Writers     []string          // names of existing Writers, at most 64, distinct
 	Provider    string            // name of an enabled Provider; "" to have one chosen for each volume
+	Providers   map[string]string // for single volumes: path of one of Volumes → name of an enabled Provider
 	Consistency Consistency       // the least that is acceptable; default application with writers, else filesystem
 	OnFailure   OnFailure         // default abort; degrade never goes below Consistency
 	Limits      Limits            // the daemon's, where the policy does not set its own
@@ -59,7 +65,7 @@ var policySchema = mapping(
 	key("description", func(p *Policy) *string { return &p.Description }, text("a text", 1024)),
 	required(key("volumes", func(p *Policy) *[]string { return &p.Volumes }, distinct(list(pathText(), 1, 256)))),
 	key("writers", func(p *Policy) *[]string { return &p.Writers }, distinct(list(nameText(), 0, 64))),
-	key("provider", func(p *Policy) *string { return &p.Provider }, nameText()),
+	key("provider", func(p *Policy) *Policy { return p }, providerChoice()),
 	key("consistency", func(p *Policy) *Consistency { return &p.Consistency },
 		choice(ConsistencyApplication, ConsistencyFilesystem, ConsistencyCrash)),
 	key("on_failure", func(p *Policy) *OnFailure { return &p.OnFailure }, choice(OnFailureAbort, OnFailureDegrade)),
@@ -106,13 +112,43 @@ func (c *Config) checkPolicy(d *decoder, p *Policy) {
 			d.errorf(index("writers", i), "%v", err)
 		}
 	}
-	if p.Provider == "" {
-		return
+	if p.Provider != "" {
+		c.checkChoice(d, "provider", p.Provider)
 	}
-	switch provider, err := c.Provider(p.Provider); {
+	for _, volume := range slices.Sorted(maps.Keys(p.Providers)) {
+		path := join("provider", volume)
+		if !slices.Contains(p.Volumes, volume) && !d.broken("volumes") {
+			d.errorf(path, "%s is none of the volumes", quote(volume))
+		}
+		c.checkChoice(d, path, p.Providers[volume])
+	}
+}
+
+// checkChoice resolves a reference to a provider.
+func (c *Config) checkChoice(d *decoder, path, name string) {
+	switch provider, err := c.Provider(name); {
 	case err != nil:
-		d.errorf("provider", "%v", err)
+		d.errorf(path, "%v", err)
 	case !provider.Enabled:
-		d.errorf("provider", "provider %q is switched off in %s", p.Provider, provider.File)
+		d.errorf(path, "provider %q is switched off in %s", name, provider.File)
 	}
+}
+
+// providerChoice reads the name of the provider for every volume, or a mapping from single volumes to names.
+func providerChoice() reader[Policy] {
+	one, each := nameText(), dictionary(checkVolume, nameText(), 256)
+	return reader[Policy]{read: func(d *decoder, path string, n *yaml.Node, into *Policy) {
+		if n.Kind == yaml.MappingNode {
+			each.read(d, path, n, &into.Providers)
+			return
+		}
+		one.read(d, path, n, &into.Provider)
+	}}
+}
+
+func checkVolume(s string) error {
+	if !filepath.IsAbs(s) || filepath.Clean(s) != s {
+		return fmt.Errorf("%s is no volume: an absolute, clean path of one of the volumes is wanted", quote(s))
+	}
+	return nil
 }

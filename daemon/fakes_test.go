@@ -75,6 +75,33 @@ func (h *fakeHost) Open(f fsfreeze.Filesystem) (Filesystem, error) {
 	return s, nil
 }
 
+func (h *fakeHost) OpenDevice(dev uint64) (Syncer, error) {
+	if err := h.via("open-device", volumeNames[dev], func() error { return nil }); err != nil {
+		return nil, err
+	}
+	h.held("devices", 1)
+	return &fakeDevice{h.world, dev}, nil
+}
+
+// fakeDevice is an open block device.
+type fakeDevice struct {
+	*world
+	dev uint64
+}
+
+func (f *fakeDevice) Sync() error {
+	return f.via("sync", volumeNames[f.dev], func() error {
+		if len(f.suspended()) > 0 {
+			f.violated("%s is synced while a volume is suspended", volumeNames[f.dev])
+		}
+		return nil
+	})
+}
+
+func (f *fakeDevice) Close() error {
+	return f.via("close", volumeNames[f.dev], func() error { f.held("devices", -1); return nil })
+}
+
 func (h *fakeHost) OpenCounter(dev uint64) (Counter, error) {
 	c := &fakeCounter{h.world, h.systems[dev]}
 	if err := h.via("open-counter", volumeNames[dev], func() error { return nil }); err != nil {

@@ -30,6 +30,8 @@ type Host interface {
 	// Targets are the target types of a device-mapper device's table, in its order.
 	Targets(dev uint64) ([]string, error)
 	Open(fsfreeze.Filesystem) (Filesystem, error)
+	// OpenDevice opens a block device to write out what the kernel has cached of it.
+	OpenDevice(dev uint64) (Syncer, error)
 	OpenCounter(dev uint64) (Counter, error)
 	// Arm hands filesystems and devices to the guard.
 	Arm(ctx context.Context, set string, deadline time.Duration, fss []Filesystem, devices []uint64) (Guard, error)
@@ -41,6 +43,12 @@ type Host interface {
 	GuardPaths() (socket, notes string)
 	// Rescue releases what a dead daemon and its dead guard may have left: see recover.go.
 	Rescue(h held) ([]string, error)
+}
+
+// Syncer is something opened that can have dirty data in memory.
+type Syncer interface {
+	Sync() error
+	Close() error
 }
 
 // Filesystem is a filesystem opened for freezing; *fsfreeze.Handle is the real one.
@@ -134,6 +142,14 @@ func (System) Open(f fsfreeze.Filesystem) (Filesystem, error) {
 		return nil, err
 	}
 	return h, nil
+}
+
+func (System) OpenDevice(dev uint64) (Syncer, error) {
+	d, err := fsfreeze.OpenDevice(sysfs, dev)
+	if err != nil {
+		return nil, err
+	}
+	return d, nil
 }
 
 func (System) OpenCounter(dev uint64) (Counter, error) {

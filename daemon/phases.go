@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/fermata-project/fermata/config"
@@ -31,6 +33,7 @@ type transaction struct {
 
 	plan    plan
 	systems map[uint64]Filesystem // opened, by device number
+	raw     []Syncer              // volumes that hold no mounted filesystem
 	writers *hooks.Group
 	parts   []provider.Enlistment
 	win     *window
@@ -68,7 +71,7 @@ func (t *transaction) origins() []uint64 {
 
 // resolve finds out what is to be captured, by whom, and whether there is room. It touches nothing.
 func (t *transaction) resolve(ctx context.Context) (err error) {
-	if t.plan, err = t.daemon.resolve(t.request, t.policy); err != nil {
+	if t.plan, err = t.daemon.resolve(t.policy); err != nil {
 		return classed(api.Invalid, err)
 	}
 	for _, s := range t.plan.shares(t.daemon.o.Providers) {
@@ -93,6 +96,16 @@ func (t *transaction) open(ctx context.Context) (err error) {
 		if err := s.Sync(); err != nil {
 			return err
 		}
+	}
+	for _, m := range t.plan.members {
+		if m.fs != nil {
+			continue
+		}
+		s, err := t.daemon.o.Host.OpenDevice(uint64(m.vol.Dev))
+		if err != nil {
+			return err
+		}
+		t.raw = append(t.raw, s)
 	}
 	if len(t.systems) == 0 {
 		return nil
@@ -119,7 +132,10 @@ func (t *transaction) close(ctx context.Context) error {
 	for _, s := range t.systems {
 		errs = append(errs, s.Close())
 	}
-	t.systems = nil
+	for _, s := range t.raw {
+		errs = append(errs, s.Close())
+	}
+	t.systems, t.raw = nil, nil
 	return errors.Join(errs...)
 }
 
@@ -152,7 +168,7 @@ func (t *transaction) postWriters(ctx context.Context) error {
 
 // arm makes the providers do everything that is slow.
 func (t *transaction) arm(ctx context.Context) error {
-	set := provider.Set{ID: t.id, Policy: t.policy.Name, Members: len(t.plan.members)}
+	set := provider.Set{ID: t.id, Policy: t.policy.Name, Members: t.plan.size()}
 	ctx, cancel := t.withPrepareLimit(ctx)
 	defer cancel()
 	for _, s := range t.plan.shares(t.daemon.o.Providers) {
@@ -178,7 +194,7 @@ func (t *transaction) disarm(ctx context.Context) error {
 // flush writes out what is dirty, until little is left for the freeze to write.
 func (t *transaction) flush(context.Context) error {
 	flush := t.daemon.o.Config.Daemon.Preflush
-	for _, s := range t.systems {
+	for _, s := range t.syncers() {
 		for range flush.Rounds {
 			begin := time.Now()
 			if err := s.Sync(); err != nil {
@@ -192,12 +208,21 @@ func (t *transaction) flush(context.Context) error {
 	return nil
 }
 
+// syncers are everything that can have something dirty in memory.
+func (t *transaction) syncers() []Syncer {
+	var out []Syncer
+	for _, dev := range slices.Sorted(maps.Keys(t.systems)) {
+		out = append(out, t.systems[dev])
+	}
+	return append(out, t.raw...)
+}
+
 func (t *transaction) freezeWriters(ctx context.Context) error {
 	if err := t.writers.Freeze(ctx); err != nil {
 		return classed(api.Failed, err)
 	}
 	t.hold[0] = time.Now()
-	for _, s := range t.systems { // what the writers wrote to get ready
+	for _, s := range t.syncers() { // what the writers wrote to get ready
 		if err := s.Sync(); err != nil {
 			return err
 		}

@@ -143,7 +143,7 @@ func TestResolve(t *testing.T) {
 					e.Volumes = append(e.Volumes, filepath.Join(h.dir, v))
 				}
 			}
-			p, err := d.resolve(api.Request{}, e)
+			p, err := d.resolve(e)
 			if tt.err != "" {
 				if err == nil || !strings.Contains(strings.ReplaceAll(err.Error(), h.dir, "DIR"), tt.err) {
 					t.Errorf("got %v", err)

@@ -3,6 +3,7 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/fermata-project/fermata/daemon/api"
 	"github.com/fermata-project/fermata/dm"
@@ -95,8 +96,11 @@ func claim(p plan, policy effective, writers map[string]hooks.State, failed []ho
 			reasons = append(reasons, fmt.Sprintf("writer %s did not hold: it is %s", w.Name, s))
 		}
 	}
+	held := func(name string) bool {
+		return len(failed) == 0 && (writers[name] == hooks.StateReleased || writers[name] == hooks.StateInactive)
+	}
 	for _, m := range p.members {
-		if !m.freeze {
+		if m.unfrozen != "" && !slices.ContainsFunc(m.covered, held) {
 			got = api.Crash
 			reasons = append(reasons, fmt.Sprintf("%s was not frozen: %s", m.vol.Name, m.unfrozen))
 		}

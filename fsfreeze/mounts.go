@@ -19,6 +19,9 @@ type Mount struct {
 	FSType   string
 	ReadOnly bool     // the superblock is read-only
 	Options  []string // of the superblock
+	// Devices are the block devices of a filesystem whose Dev is none: of a btrfs. Unknown says why they are not known.
+	Devices []uint64
+	Unknown error
 }
 
 // Filesystem is one superblock with all its mounts, those that show its root first.
@@ -29,6 +32,34 @@ type Filesystem struct {
 	ReadOnly bool
 	Options  []string
 	Mounts   []Mount
+	Devices  []uint64 // see Mount
+	Unknown  error
+}
+
+// Device is the one block device that holds the filesystem; Dev is the superblock's own number, which for a btrfs is no
+// device's.
+func (f Filesystem) Device() (uint64, error) {
+	switch {
+	case unix.Major(f.Dev) != 0:
+		return f.Dev, nil
+	case f.Unknown != nil:
+		return 0, f.Unknown
+	case len(f.Devices) > 1:
+		return 0, fmt.Errorf("it is spread over %d devices, and only a filesystem on one can be captured", len(f.Devices))
+	case len(f.Devices) == 0:
+		return 0, fmt.Errorf("%s has no block device of its own that could be captured", f.Type)
+	}
+	return f.Devices[0], nil
+}
+
+// OnDevice finds the filesystem that a block device holds.
+func OnDevice(all []Filesystem, dev uint64) (Filesystem, bool) {
+	for _, f := range all {
+		if f.Dev == dev || slices.Contains(f.Devices, dev) {
+			return f, true
+		}
+	}
+	return Filesystem{}, false
 }
 
 // Point is the mount point by which the filesystem is called.
@@ -68,7 +99,28 @@ func Mounts() ([]Mount, error) {
 			Source: m.Source, FSType: m.FSType, Options: options, ReadOnly: slices.Contains(options, "ro"),
 		}
 	}
+	findDevices(mounts, btrfsDevices)
 	return mounts, nil
+}
+
+// findDevices asks each btrfs once for its devices, by the first of its mounts that can be reached.
+func findDevices(mounts []Mount, ask func(Mount) ([]uint64, error)) {
+	type answer struct {
+		devices []uint64
+		err     error
+	}
+	known := map[uint64]answer{}
+	for _, m := range mounts {
+		if a, asked := known[m.Dev]; m.FSType == "btrfs" && (!asked || a.err != nil) {
+			devices, err := ask(m)
+			known[m.Dev] = answer{devices, err}
+		}
+	}
+	for i := range mounts {
+		if a, ok := known[mounts[i].Dev]; ok {
+			mounts[i].Devices, mounts[i].Unknown = a.devices, a.err
+		}
+	}
 }
 
 // Filesystems groups mounts by superblock, in the order of the table.
@@ -80,7 +132,7 @@ func Filesystems(mounts []Mount) []Filesystem {
 		if !ok {
 			i = len(out)
 			index[m.Dev] = i
-			out = append(out, Filesystem{Dev: m.Dev, Type: m.FSType, Source: m.Source, ReadOnly: m.ReadOnly, Options: m.Options})
+			out = append(out, Filesystem{Dev: m.Dev, Type: m.FSType, Source: m.Source, ReadOnly: m.ReadOnly, Options: m.Options, Devices: m.Devices, Unknown: m.Unknown})
 		}
 		out[i].Mounts = append(out[i].Mounts, m)
 	}

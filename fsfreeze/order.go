@@ -9,32 +9,58 @@ type Layer struct {
 }
 
 // Layers finds, for each filesystem, on which other filesystems the stack below it rests: a loop device's backing file
-// lies on one. stack gives the devices below a filesystem; a filesystem without a stack rests on nothing.
+// lies on one. stack gives the devices below a filesystem's.
 func Layers(set []Filesystem, mounts []Mount, stack func(dev uint64) (Device, error)) ([]Layer, error) {
 	layers := make([]Layer, len(set))
 	for i, f := range set {
-		d, err := stack(f.Dev)
+		dev, err := f.Device()
 		if err != nil {
 			return nil, err
 		}
-		layers[i] = Layer{FS: f, Holds: rests(d, mounts, stack, maxDepth)}
+		d, err := stack(dev)
+		if err != nil {
+			return nil, err
+		}
+		layers[i] = Layer{FS: f, Holds: Below(d, mounts, stack).Filesystems}
 	}
 	return layers, nil
 }
 
-func rests(d Device, mounts []Mount, stack func(uint64) (Device, error), depth int) []uint64 {
-	var on []uint64
-	d.Walk(func(x Device) {
+// Ground is what a block device rests on: the devices below it, and the filesystems (by Dev) that hold the files of
+// loop devices among them, with the devices below those in turn.
+type Ground struct{ Devices, Filesystems []uint64 }
+
+// Below finds what a device rests on.
+func Below(d Device, mounts []Mount, stack func(uint64) (Device, error)) Ground {
+	var g Ground
+	g.add(d, mounts, stack, maxDepth)
+	return g
+}
+
+func (g *Ground) add(top Device, mounts []Mount, stack func(uint64) (Device, error), depth int) {
+	filesystems := Filesystems(mounts)
+	top.Walk(func(x Device) {
+		if x.Dev != top.Dev {
+			g.Devices = append(g.Devices, x.Dev)
+		}
 		if x.Backing == "" || depth == 0 {
 			return
 		}
-		m := Under(mounts, x.Backing)
-		on = append(on, m.Dev)
-		if below, err := stack(m.Dev); err == nil { // tmpfs and the like have no devices: the end of the chain
-			on = append(on, rests(below, mounts, stack, depth-1)...)
+		dev := Under(mounts, x.Backing).Dev
+		g.Filesystems = append(g.Filesystems, dev)
+		i := slices.IndexFunc(filesystems, func(f Filesystem) bool { return f.Dev == dev })
+		if i < 0 {
+			return
+		}
+		below, err := filesystems[i].Device()
+		if err != nil { // tmpfs and the like have no devices: the end of the chain
+			return
+		}
+		if d, err := stack(below); err == nil {
+			g.Devices = append(g.Devices, below)
+			g.add(d, mounts, stack, depth-1)
 		}
 	})
-	return on
 }
 
 // Order sorts filesystems into levels: level 0 is frozen first. Those of one level are independent and are frozen at the

@@ -20,6 +20,7 @@ type createFlags struct {
 	request     api.Request
 	consistency string
 	ifBusy      string
+	providers   []string
 	labels      []string
 	timeout     time.Duration
 }
@@ -65,7 +66,7 @@ Exit status: 0 as asked, 1 failed, 2 usage, 3 made with less consistency than as
 	fs.SortFlags = false
 	fs.StringVar(&f.request.Policy, "policy", "", "the policy `P` that says which volumes and writers")
 	fs.StringArrayVar(&f.request.Writers, "writer", nil, "ask writer `W` to hold (repeatable; without a policy)")
-	fs.StringVar(&f.request.Provider, "provider", "", "provider `NAME` for every volume (default: chosen for each)")
+	fs.StringArrayVar(&f.providers, "provider", nil, "provider `NAME` for every volume, or VOLUME=NAME for one (repeatable; default: chosen for each)")
 	fs.StringVar(&f.consistency, "consistency", "", "the least `LEVEL` that is acceptable: application, filesystem or crash")
 	fs.StringVar(&f.ifBusy, "if-busy", "wait", "`wait|fail` while another set is taken (exit status 75)")
 	fs.BoolVar(&f.request.DryRun, "dry-run", false, "print the plan and do nothing")
@@ -119,6 +120,9 @@ func (f createFlags) resolve(args []string) (api.Request, error) {
 	default:
 		return r, fmt.Errorf("--if-busy %q is neither wait nor fail", f.ifBusy)
 	}
+	if err := chooseProviders(&r, f.providers); err != nil {
+		return r, err
+	}
 	for _, l := range f.labels {
 		key, value, ok := strings.Cut(l, "=")
 		if !ok || key == "" {
@@ -130,6 +134,33 @@ func (f createFlags) resolve(args []string) (api.Request, error) {
 		r.Labels[key] = value
 	}
 	return r, nil
+}
+
+// chooseProviders reads what --provider was given: NAME once, VOLUME=NAME as often as there are volumes. A path may have
+// = in it, a provider's name has none.
+func chooseProviders(r *api.Request, words []string) error {
+	for _, word := range words {
+		i := strings.LastIndexByte(word, '=')
+		name := word[i+1:]
+		switch {
+		case name == "":
+			return fmt.Errorf("--provider %q is neither NAME nor VOLUME=NAME", word)
+		case i < 0 && r.Provider != "" && r.Provider != name:
+			return fmt.Errorf("--provider %s and --provider %s are both for every volume", r.Provider, name)
+		case i < 0:
+			r.Provider = name
+			continue
+		}
+		volume, err := filepath.Abs(word[:i])
+		if err != nil {
+			return err
+		}
+		if r.Providers == nil {
+			r.Providers = map[string]string{}
+		}
+		r.Providers[volume] = name
+	}
+	return nil
 }
 
 // createStatus is the exit status for a set that was made: 3 if it claims less than it could, unless whoever asked

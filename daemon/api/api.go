@@ -56,6 +56,8 @@ type Request struct {
 	Writers []string `json:"writers,omitempty"`
 	// Provider overrides the choice of provider for every volume.
 	Provider string `json:"provider,omitempty"`
+	// Providers overrides the choice for single volumes: mount point or block device → provider.
+	Providers map[string]string `json:"providers,omitempty"`
 	// Consistency is the least that is acceptable; empty: what the policy says, or the most that the request allows.
 	Consistency Consistency `json:"consistency,omitempty"`
 	// FailIfBusy makes a request fail at once with class Busy while another set is being taken; otherwise it waits its turn.
@@ -115,6 +117,9 @@ type Snapshot struct {
 	Size       uint64 `json:"size_bytes"`
 	Provider   string `json:"provider"`
 	Name       string `json:"snapshot,omitempty"` // the snapshot's own name: vg/lv
+	// Inside names the volume of the set that has this one in it, as the file of a loop device: then it was frozen with
+	// the others, and has no snapshot of its own.
+	Inside string `json:"inside,omitempty"`
 	// Refused says, in a plan, why other providers do not take the volume.
 	Refused map[string]string `json:"refused,omitempty"`
 }

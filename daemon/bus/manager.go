@@ -33,7 +33,7 @@ func (l *link) manager() iface {
 		methods: []method{
 			{name: "CreateSet", action: Create, in: "options", out: "job", fn: l.createSet,
 				doc: "Takes a snapshot set, or plans it (dry_run). The options are the fields of a request by their JSON names: " +
-					"policy s, volumes as, writers as, provider s, consistency s, fail_if_busy b, dry_run b, retry u, " +
+					"policy s, volumes as, writers as, provider s, providers a{ss} (volume to provider), consistency s, fail_if_busy b, dry_run b, retry u, " +
 					"retry_wait_ns t (nanoseconds), labels a{ss}; and detach b: go on when the requester leaves the bus. " +
 					"The job's result is the manifest."},
 			{name: "DeleteSet", action: Delete, in: "id", out: "job", fn: l.deleteSet,

@@ -59,12 +59,13 @@ func decodeRequest(o options) (r api.Request, detach bool, err error) {
 		"volumes":       list(&r.Volumes, maxVolumes, absolute),
 		"writers":       list(&r.Writers, maxWriters, name),
 		"provider":      text(&r.Provider, maxNameLength),
+		"providers":     dictionary(&r.Providers, maxVolumes, absolute, name),
 		"consistency":   text(&consistency, maxNameLength),
 		"fail_if_busy":  value(&r.FailIfBusy),
 		"dry_run":       value(&r.DryRun),
 		"retry":         value(&retry),
 		"retry_wait_ns": value(&wait),
-		"labels":        labels(&r.Labels),
+		"labels":        dictionary(&r.Labels, maxLabels, name, label),
 		"detach":        value(&detach),
 	})
 	if err != nil {
@@ -148,20 +149,21 @@ func list(to *[]string, limit int, each func(string) error) field {
 	}
 }
 
-func labels(to *map[string]string) field {
+// dictionary stores a mapping of at most limit entries, whose keys and values pass key and val.
+func dictionary(to *map[string]string, limit int, key, val func(string) error) field {
 	return func(v dbus.Variant) error {
 		if err := value(to)(v); err != nil {
 			return err
 		}
-		if len(*to) > maxLabels {
-			return fmt.Errorf("has %d entries, at most %d are allowed", len(*to), maxLabels)
+		if len(*to) > limit {
+			return fmt.Errorf("has %d entries, at most %d are allowed", len(*to), limit)
 		}
-		for k, val := range *to {
-			if err := name(k); err != nil {
+		for k, x := range *to {
+			if err := key(k); err != nil {
 				return err
 			}
-			if err := bounded(val, maxLabelLength); err != nil {
-				return fmt.Errorf("%s: %w", k, err)
+			if err := val(x); err != nil {
+				return fmt.Errorf("%s: %w", shorten(k), err)
 			}
 		}
 		return nil
@@ -185,6 +187,8 @@ func name(s string) error {
 	}
 	return bounded(s, maxNameLength)
 }
+
+func label(s string) error { return bounded(s, maxLabelLength) }
 
 func bounded(s string, limit int) error {
 	if len(s) > limit {

@@ -43,7 +43,7 @@ func dial(t *testing.T) *client.Client {
 func TestRequestArrivesWhole(t *testing.T) {
 	c, fake, _ := connect(t)
 	want := api.Request{
-		Volumes: []string{"/srv/db", "/dev/vg/wal"}, Writers: []string{"postgresql"}, Provider: "thin",
+		Volumes: []string{"/srv/db", "/dev/vg/wal"}, Writers: []string{"postgresql"}, Provider: "thin", Providers: map[string]string{"/srv/db": "thick"},
 		Consistency: api.Filesystem, FailIfBusy: true, DryRun: true, Retry: 3, RetryWait: 1500 * time.Millisecond,
 		Labels: map[string]string{"job": "nightly"},
 	}
@@ -63,7 +63,7 @@ func TestRequestArrivesWhole(t *testing.T) {
 	if err := json.Unmarshal(fields, &names); err != nil {
 		t.Fatal(err)
 	}
-	if len(names) != 9 {
+	if len(names) != 10 {
 		t.Errorf("the test sets %d fields of a request, want all but policy", len(names))
 	}
 }

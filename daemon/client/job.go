@@ -58,6 +58,7 @@ func requestOptions(r api.Request) map[string]dbus.Variant {
 	put("volumes", len(r.Volumes) > 0, r.Volumes)
 	put("writers", len(r.Writers) > 0, r.Writers)
 	put("provider", r.Provider != "", r.Provider)
+	put("providers", len(r.Providers) > 0, r.Providers)
 	put("consistency", r.Consistency != "", string(r.Consistency))
 	put("fail_if_busy", r.FailIfBusy, true)
 	put("dry_run", r.DryRun, true)

@@ -35,7 +35,10 @@ type Volume struct {
 	Size       uint64 // bytes
 	MountPoint string // empty: a raw volume
 	FSType     string
-	Used       uint64 // bytes that its filesystem uses; Size if nobody knows
+	// Options are what mount(2) must be told to find on an image of the volume what is mounted at MountPoint: a btrfs's
+	// subvolume. A snapshot keeps them.
+	Options string
+	Used    uint64 // bytes that its filesystem uses; Size if nobody knows
 	// COW is how large a copy-on-write area the policy wants for its snapshot, in bytes; 0: the provider decides.
 	COW uint64
 }
@@ -77,6 +80,9 @@ type Claim struct {
 	// Unheld: the provider captures the volume while it is neither frozen nor suspended, at an instant of its own inside
 	// the window. A set may have one such volume: that instant is the set's. Two would be two instants.
 	Unheld bool
+	// Writes: Commit writes to the devices below the volume, such as a pool's metadata. Nothing that the volume rests on
+	// may then be held by the same set.
+	Writes bool
 }
 
 // Kind says what a provider is, and so its place in the order of choice.

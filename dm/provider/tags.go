@@ -48,7 +48,7 @@ func untag(value string) string {
 // tagsOf are the tags of a snapshot from its first moment: it is armed, and part of a set.
 func tagsOf(set Set, v Volume) []string {
 	tags := []string{tagArmed, tag("set", set.ID), tag("members", strconv.Itoa(set.Members)), tag("origin", v.Name)}
-	for _, t := range [][2]string{{"policy", set.Policy}, {"mount", v.MountPoint}, {"fstype", v.FSType}} {
+	for _, t := range [][2]string{{"policy", set.Policy}, {"mount", v.MountPoint}, {"fstype", v.FSType}, {"options", v.Options}} {
 		if t[1] != "" && len(t[1]) < 300 { // a tag holds 1024 characters
 			tags = append(tags, tag(t[0], t[1]))
 		}
@@ -91,6 +91,8 @@ func parseTags(tags []string) (s Snapshot, ok bool) {
 			s.MountPoint = value
 		case "fstype":
 			s.FSType = value
+		case "options":
+			s.Options = value
 		case "consistency":
 			s.Consistency = value
 		case "created":

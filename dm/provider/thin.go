@@ -54,7 +54,7 @@ func (p *Thin) Claim(v Volume) (Claim, error) {
 	if _, err := p.table(v.Dev); err != nil {
 		return Claim{}, err
 	}
-	return Claim{Name: vg + "/" + lv}, nil
+	return Claim{Name: vg + "/" + lv, Writes: true}, nil
 }
 
 // table reads where a thin volume lives.
@@ -261,7 +261,7 @@ func (p *Thin) Copy(ctx context.Context, s Snapshot) (Snapshot, error) {
 	vg, lv, _ := strings.Cut(s.Name, "/")
 	c := s
 	c.Scratch, c.Name = true, s.Name+ScratchSuffix
-	tags := append(tagsOf(s.Set, Volume{Name: s.Origin, MountPoint: s.MountPoint, FSType: s.FSType}), tagScratch)
+	tags := append(tagsOf(s.Set, Volume{Name: s.Origin, MountPoint: s.MountPoint, FSType: s.FSType, Options: s.Options}), tagScratch)
 	tags = slices.DeleteFunc(tags, func(t string) bool { return t == tagArmed })
 	return c, p.lvm.CreateThinSnapshot(ctx, vg, lv, lv+ScratchSuffix, false, tags...)
 }

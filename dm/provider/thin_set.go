@@ -239,7 +239,7 @@ func (e *thinSet) Finalize(ctx context.Context, f Final) ([]Snapshot, error) {
 	for _, m := range e.members {
 		out = append(out, Snapshot{
 			Provider: e.provider.Name(), Set: m.set, Name: m.vg + "/" + m.snapshot, Origin: m.volume.Name, Size: m.volume.Size,
-			MountPoint: m.volume.MountPoint, FSType: m.volume.FSType, Consistency: f.Consistency, Created: f.Created,
+			MountPoint: m.volume.MountPoint, FSType: m.volume.FSType, Options: m.volume.Options, Consistency: f.Consistency, Created: f.Created,
 		})
 	}
 	return out, nil

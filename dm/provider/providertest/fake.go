@@ -157,7 +157,7 @@ func (f *Fake) Prepare(ctx context.Context, set provider.Set, vols []provider.Vo
 	for _, v := range vols {
 		snap := provider.Snapshot{
 			Provider: f.Label, Set: set, Name: v.Name + "." + set.ID, Origin: v.Name, Armed: true,
-			MountPoint: v.MountPoint, FSType: v.FSType, Size: v.Size,
+			MountPoint: v.MountPoint, FSType: v.FSType, Options: v.Options, Size: v.Size,
 		}
 		e.members = append(e.members, &fakeMember{dev: v.Dev, snap: snap})
 		if err := f.change(ctx, "Prepare", func() error {

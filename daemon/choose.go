@@ -1,0 +1,62 @@
+package daemon
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/fermata-project/fermata/config"
+)
+
+// choose finds the provider: the one that was asked for, or the first that takes the volume.
+func (d *Daemon) choose(m member, wanted string) (member, error) {
+	m.refused = map[string]string{}
+	for _, p := range d.o.Providers {
+		if wanted != "" && p.Name() != wanted {
+			m.refused[p.Name()] = "another provider was asked for"
+			continue
+		}
+		c, err := p.Claim(m.vol)
+		switch {
+		case err != nil:
+			m.refused[p.Name()] = err.Error()
+		case m.provider != nil:
+			m.refused[p.Name()] = fmt.Sprintf("%s (%s) comes first", m.provider.Name(), m.provider.Kind())
+		default:
+			m.provider, m.claim = p, c
+		}
+	}
+	if m.provider == nil {
+		if wanted != "" && m.refused[wanted] == "" {
+			return m, fmt.Errorf("there is no provider %q", wanted)
+		}
+		var why []string
+		for name, reason := range m.refused {
+			why = append(why, name+": "+reason)
+		}
+		slices.Sort(why)
+		return m, fmt.Errorf("no provider takes it (%s)", strings.Join(why, "; "))
+	}
+	m.vol.Name = m.claim.Name
+	if m.claim.Unheld && m.freeze {
+		m.freeze, m.unfrozen = false, ""
+	}
+	return m, nil
+}
+
+// coverage lists the writers that speak for a volume without a mounted filesystem: a path of one of their components is
+// the volume's device.
+func (d *Daemon) coverage(m member, writers []config.Writer) []string {
+	var out []string
+	for _, w := range writers {
+		if m.fs == nil && slices.ContainsFunc(w.Components, func(c config.Component) bool {
+			return slices.ContainsFunc(c.Paths, func(path string) bool {
+				dev, ok, err := d.o.Host.BlockDevice(path)
+				return err == nil && ok && dev == uint64(m.vol.Dev)
+			})
+		}) {
+			out = append(out, w.Name)
+		}
+	}
+	return out
+}

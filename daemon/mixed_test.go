@@ -1,0 +1,213 @@
+package daemon
+
+import (
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fermata-project/fermata/config"
+	"github.com/fermata-project/fermata/daemon/api"
+	"github.com/fermata-project/fermata/dm"
+	"github.com/fermata-project/fermata/dm/provider"
+	"github.com/fermata-project/fermata/dm/provider/providertest"
+	"github.com/fermata-project/fermata/fsfreeze"
+	"github.com/fermata-project/fermata/hooks"
+)
+
+// claiming is a provider whose claims say more.
+type claiming struct {
+	provider.Provider
+	unheld, writes bool
+}
+
+func (c claiming) Claim(v provider.Volume) (provider.Claim, error) {
+	claim, err := c.Provider.Claim(v)
+	claim.Unheld, claim.Writes = c.unheld, c.writes
+	return claim, err
+}
+
+// mixedTable is the host of table with a btrfs of two subvolumes, one of two devices, a filesystem in a file on srv, a
+// volume group on a loop device on srv, and a volume group on a logical volume.
+func mixedTable(t *testing.T) (tableHost, *Daemon) {
+	h := table(t)
+	device := func(minor uint32, name string, below ...fsfreeze.Device) {
+		dev := unix.Mkdev(253, minor)
+		h.stacks[dev] = fsfreeze.Device{Dev: dev, DM: name, Below: below}
+		path := filepath.Join(h.dir, "dev", name)
+		h.devices[path] = dev
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mount := func(m fsfreeze.Mount, point string) {
+		m.ID, m.Point = len(h.mounts)+1, filepath.Join(h.dir, point)
+		h.mounts = append(h.mounts, m)
+		if err := os.MkdirAll(m.Point, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	loop := fsfreeze.Device{Dev: unix.Mkdev(7, 0), Name: "loop0", Backing: filepath.Join(h.dir, "srv/disk")}
+	device(20, "vg-btr")
+	mount(fsfreeze.Mount{Dev: 60, FSType: "btrfs", Root: "/@home", Options: []string{"rw", "subvolid=257"}, Devices: []uint64{unix.Mkdev(253, 20)}}, "home")
+	mount(fsfreeze.Mount{Dev: 60, FSType: "btrfs", Root: "/@", Options: []string{"rw", "subvolid=256"}, Devices: []uint64{unix.Mkdev(253, 20)}}, "top")
+	mount(fsfreeze.Mount{Dev: 61, FSType: "btrfs", Root: "/", Devices: []uint64{8 << 8, 9 << 8}}, "two")
+	h.stacks[loop.Dev] = loop
+	mount(fsfreeze.Mount{Dev: loop.Dev, FSType: "ext4", Root: "/"}, "file")
+	device(21, "inner-lv", loop)
+	mount(fsfreeze.Mount{Dev: unix.Mkdev(253, 21), FSType: "ext4", Root: "/"}, "inner")
+	device(22, "nested-lv", h.stacks[unix.Mkdev(253, 6)])
+	mount(fsfreeze.Mount{Dev: unix.Mkdev(253, 22), FSType: "ext4", Root: "/"}, "nested")
+	device(23, "nested-raw", h.stacks[unix.Mkdev(253, 6)])
+
+	alpha, beta, gamma := providertest.NewStorage(), providertest.NewStorage(), providertest.NewStorage()
+	for minor, name := range map[uint32]string{1: "vg/a", 5: "vg/both", 6: "vg/raw", 20: "vg/btr", 21: "inner/lv", 22: "nested/lv", 23: "nested/raw"} {
+		alpha.Add(provider.Volume{Dev: dm.MkDev(253, minor), Name: name})
+		beta.Add(provider.Volume{Dev: dm.MkDev(253, minor), Name: name})
+		gamma.Add(provider.Volume{Dev: dm.MkDev(253, minor), Name: name})
+	}
+	return h, New(Options{Config: &config.Config{}, Host: h, Providers: []provider.Provider{
+		providertest.NewFake("alpha", alpha),
+		claiming{Provider: providertest.NewFake("writes", beta), writes: true},
+		claiming{Provider: providertest.NewFake("unheld", gamma), unheld: true},
+	}})
+}
+
+func TestMixedSets(t *testing.T) {
+	h, d := mixedTable(t)
+	tests := []struct {
+		name      string
+		volumes   string
+		providers string // VOLUME=NAME
+		members   string // name at mount point, * frozen, =provider, <volume that it is inside of
+		levels    string
+		err       string
+	}{
+		{"each its own", "srv both", "both=writes", "vg/a@srv*=alpha vg/both@both*=writes", "srv both", ""},
+		{"named by another of its paths", "srv both", "dev/vg-both=writes", "vg/a@srv*=alpha vg/both@both*=writes", "srv both", ""},
+		{"for a volume that is not in the set", "srv", "both=writes", "", "", "cannot choose provider writes for DIR/both: it is no volume of the set"},
+		{"of no such name", "srv", "srv=delta", "", "", `there is no provider "delta"`},
+		{"one that is not held", "srv both", "both=unheld", "vg/a@srv*=alpha vg/both@both=unheld", "srv", ""},
+		{"two that are not held", "srv both", "both=unheld srv=unheld", "", "", "cannot take DIR/srv and DIR/both in one set: provider unheld and provider unheld each capture at an instant of their own"},
+		{"two subvolumes are one volume", "home top", "", "vg/btr@home*=alpha", "home", ""},
+		{"by the mount that was asked for", "top", "", "vg/btr@top*=alpha", "top", ""},
+		{"two devices", "two", "", "", "", "cannot take DIR/two: it is spread over 2 devices"},
+		{"a file of another member", "srv file", "", "vg/a@srv*=alpha loop0@file*<DIR/srv", "file|srv", ""},
+		{"a file of none", "file", "", "", "", "no provider takes it"},
+		{"volume group on a file of another member", "srv inner", "", "vg/a@srv*=alpha inner/lv@inner*=alpha", "inner|srv", ""},
+		{"the same, captured by writing", "srv inner", "inner=writes", "", "", "cannot take DIR/inner and DIR/srv in one set: DIR/inner is captured by writing to its pool, and it rests on DIR/srv"},
+		{"the same, not held", "srv inner", "inner=unheld", "", "", "DIR/inner is captured while its filesystem goes on writing, and it rests on DIR/srv"},
+		{"captured by writing, beside", "both inner", "inner=writes both=writes", "vg/both@both*=writes inner/lv@inner*=writes", "both inner", ""},
+		{"volume group on another member", "dev/vg-raw nested", "", "vg/raw@=alpha nested/lv@nested*=alpha", "nested", ""},
+		{"raw on another member", "dev/vg-raw dev/nested-raw", "", "", "", "is not frozen, so writes to it may be under way, and it rests on DIR/dev/vg-raw"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			e := effective{Policy: config.Policy{Providers: map[string]string{}}}
+			for _, v := range strings.Fields(tt.volumes) {
+				e.Volumes = append(e.Volumes, filepath.Join(h.dir, v))
+			}
+			for _, x := range strings.Fields(tt.providers) {
+				v, name, _ := strings.Cut(x, "=")
+				e.Providers[filepath.Join(h.dir, v)] = name
+			}
+			p, err := d.resolve(e)
+			if tt.err != "" {
+				if err == nil || !strings.Contains(strings.ReplaceAll(err.Error(), h.dir, "DIR"), tt.err) {
+					t.Errorf("got %v", err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			name := func(point string) string { return strings.TrimPrefix(strings.TrimPrefix(point, h.dir), "/") }
+			var members, levels []string
+			for i, m := range p.members {
+				s := m.vol.Name + "@" + name(m.vol.MountPoint)
+				if m.freeze {
+					s += "*"
+				}
+				told := p.snapshots()[i]
+				if m.inside != "" {
+					s += "<" + strings.ReplaceAll(m.inside, h.dir, "DIR")
+				} else {
+					s += "=" + m.provider.Name()
+				}
+				if told.Inside != m.inside || told.Frozen != m.freeze || len(told.Refused) < 2 {
+					t.Errorf("the plan tells %+v", told)
+				}
+				members = append(members, s)
+			}
+			for _, l := range p.levels {
+				var points []string
+				for _, f := range l {
+					points = append(points, name(f.Point()))
+				}
+				levels = append(levels, strings.Join(points, " "))
+			}
+			if got := strings.Join(members, " "); got != tt.members {
+				t.Errorf("members: got %s, want %s", got, tt.members)
+			}
+			if got := strings.Join(levels, "|"); got != tt.levels {
+				t.Errorf("levels: got %s, want %s", got, tt.levels)
+			}
+		})
+	}
+}
+
+// What rests on what does not depend on the order of the request, and the choice says why.
+func TestChoiceIsTold(t *testing.T) {
+	h, d := mixedTable(t)
+	p, err := d.resolve(effective{Policy: config.Policy{Volumes: []string{filepath.Join(h.dir, "both")}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{"writes": "alpha (built-in) comes first", "unheld": "alpha (built-in) comes first"}
+	if got := p.members[0].refused; !maps.Equal(got, want) {
+		t.Errorf("got %v", got)
+	}
+	if o := p.members[0].vol.Options; o != "" {
+		t.Errorf("options of an ext4: %q", o)
+	}
+	if p, err = d.resolve(effective{Policy: config.Policy{Volumes: []string{filepath.Join(h.dir, "top")}}}); err != nil || p.members[0].vol.Options != "subvolid=256" {
+		t.Errorf("options of a subvolume: %+v, %v", p.members, err)
+	}
+}
+
+// A volume without filesystem costs consistency, unless a writer that held speaks for it.
+func TestRawVolumeIsCovered(t *testing.T) {
+	h, d := mixedTable(t)
+	raw := filepath.Join(h.dir, "dev/vg-raw")
+	e := effective{Policy: config.Policy{Volumes: []string{raw}}, writers: []config.Writer{{Name: "db", Components: []config.Component{{Paths: []string{raw}}}}}}
+	p, err := d.resolve(e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := p.members[0].covered; !slices.Equal(got, []string{"db"}) {
+		t.Errorf("covered by %v", got)
+	}
+	for state, want := range map[hooks.State]api.Consistency{hooks.StateReleased: api.Application, hooks.StateInactive: api.Application, hooks.StateFailed: api.Crash} {
+		if got, reasons := claim(p, e, map[string]hooks.State{"db": state}, nil); got != want {
+			t.Errorf("writer %s: got %s, %v", state, got, reasons)
+		}
+	}
+	e.writers = nil
+	if p, err = d.resolve(e); err != nil {
+		t.Fatal(err)
+	}
+	if got, reasons := claim(p, e, nil, nil); got != api.Crash || len(reasons) != 1 {
+		t.Errorf("without a writer: got %s, %v", got, reasons)
+	}
+	e.Volumes, e.Providers = []string{filepath.Join(h.dir, "both")}, map[string]string{filepath.Join(h.dir, "both"): "unheld"}
+	if p, err = d.resolve(e); err != nil {
+		t.Fatal(err)
+	}
+	if got, reasons := claim(p, e, nil, nil); got != api.Filesystem || len(reasons) != 0 {
+		t.Errorf("a filesystem that its provider captures by itself: got %s, %v", got, reasons)
+	}
+}
