@@ -25,7 +25,7 @@ type Host interface {
 	// BlockDevices lists all of the host, by number.
 	BlockDevices() ([]uint64, error)
 	Stack(dev uint64) (fsfreeze.Device, error)
-	// Devices are the block devices that hold a filesystem: see fsfreeze.BlockDevices.
+	// Devices are the block devices that hold a filesystem: see fsfreeze.Filesystem.
 	Devices(f fsfreeze.Filesystem) ([]uint64, error)
 	// Targets are the target types of a device-mapper device's table, in its order.
 	Targets(dev uint64) ([]string, error)
@@ -119,9 +119,7 @@ func (System) BlockDevices() ([]uint64, error) {
 
 func (System) Stack(dev uint64) (fsfreeze.Device, error) { return fsfreeze.Stack(sysfs, dev) }
 
-func (s System) Devices(f fsfreeze.Filesystem) ([]uint64, error) {
-	return fsfreeze.BlockDevices(sysfs, f, s.BlockDevice)
-}
+func (System) Devices(f fsfreeze.Filesystem) ([]uint64, error) { return f.BlockDevices() }
 
 // Targets asks for the status, not the table: a table of dm-crypt holds its key.
 func (s System) Targets(dev uint64) ([]string, error) {

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -38,7 +39,8 @@ func btrfsDevices(m Mount) ([]uint64, error) {
 	return btrfsMembers(os.DirFS("/sys"), info)
 }
 
-// btrfsMembers lists the devices that sysfs has for a filesystem: fs/btrfs/ID/devices/NAME leads to the block device.
+// btrfsMembers lists the devices that sysfs has for a filesystem: fs/btrfs/ID/devices/NAME is a link to
+// the block device's directory.
 func btrfsMembers(sys fs.FS, info btrfsInfo) ([]uint64, error) {
 	id := info.id
 	name := fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:])
@@ -49,18 +51,48 @@ func btrfsMembers(sys fs.FS, info btrfsInfo) ([]uint64, error) {
 	}
 	var devs []uint64
 	for _, e := range entries {
-		b, err := fs.ReadFile(sys, path.Join("class/block", e.Name(), "dev"))
+		dev, err := deviceNumber(sys, path.Join(dir, e.Name(), "dev"))
 		if err != nil {
-			return nil, fmt.Errorf("cannot read the number of %s: %w", e.Name(), err)
+			return nil, fmt.Errorf("cannot find the devices of btrfs %s: %w", name, err)
 		}
-		var major, minor uint32
-		if _, err := fmt.Sscanf(string(b), "%d:%d", &major, &minor); err != nil {
-			return nil, fmt.Errorf("cannot read the number of %s: %w", e.Name(), err)
-		}
-		devs = append(devs, unix.Mkdev(major, minor))
+		devs = append(devs, dev)
 	}
+	slices.Sort(devs)
 	if uint64(len(devs)) != info.devices {
 		return nil, fmt.Errorf("btrfs %s has %d devices, of which %d are there", name, info.devices, len(devs))
 	}
 	return devs, nil
+}
+
+// deviceNumber reads a "dev" attribute: MAJOR:MINOR.
+func deviceNumber(sys fs.FS, name string) (uint64, error) {
+	b, err := fs.ReadFile(sys, name)
+	if err != nil {
+		return 0, err
+	}
+	var major, minor uint32
+	if _, err := fmt.Sscanf(string(b), "%d:%d", &major, &minor); err != nil {
+		return 0, fmt.Errorf("cannot read a device number from %s: %w", name, err)
+	}
+	return unix.Mkdev(major, minor), nil
+}
+
+// findDevices asks each btrfs once for its devices, by the first of its mounts that can be reached.
+func findDevices(mounts []Mount, ask func(Mount) ([]uint64, error)) {
+	type answer struct {
+		devices []uint64
+		err     error
+	}
+	known := map[uint64]answer{}
+	for _, m := range mounts {
+		if a, asked := known[m.Dev]; m.FSType == "btrfs" && (!asked || a.err != nil) {
+			devices, err := ask(m)
+			known[m.Dev] = answer{devices, err}
+		}
+	}
+	for i := range mounts {
+		if a, ok := known[mounts[i].Dev]; ok {
+			mounts[i].Devices, mounts[i].Unknown = a.devices, a.err
+		}
+	}
 }

@@ -36,40 +36,6 @@ type Filesystem struct {
 	Unknown  error
 }
 
-// Device is the one block device that holds the filesystem; Dev is the superblock's own number, which for a btrfs is no
-// device's.
-func (f Filesystem) Device() (uint64, error) {
-	switch {
-	case unix.Major(f.Dev) != 0:
-		return f.Dev, nil
-	case f.Unknown != nil:
-		return 0, f.Unknown
-	case len(f.Devices) > 1:
-		return 0, fmt.Errorf("it is spread over %d devices, and only a filesystem on one can be captured", len(f.Devices))
-	case len(f.Devices) == 0:
-		return 0, fmt.Errorf("%s has no block device of its own that could be captured", f.Type)
-	}
-	return f.Devices[0], nil
-}
-
-// OnDevice finds the filesystem that a block device holds.
-func OnDevice(all []Filesystem, dev uint64) (Filesystem, bool) {
-	for _, f := range all {
-		if f.Dev == dev || slices.Contains(f.Devices, dev) {
-			return f, true
-		}
-	}
-	return Filesystem{}, false
-}
-
-// Point is the mount point by which the filesystem is called.
-func (f Filesystem) Point() string {
-	if len(f.Mounts) == 0 {
-		return "(not mounted)"
-	}
-	return f.Mounts[0].Point
-}
-
 // Option is the value of a superblock option "name=value"; ok is false if it is not set.
 func (f Filesystem) Option(name string) (value string, ok bool) {
 	for _, o := range f.Options {
@@ -101,26 +67,6 @@ func Mounts() ([]Mount, error) {
 	}
 	findDevices(mounts, btrfsDevices)
 	return mounts, nil
-}
-
-// findDevices asks each btrfs once for its devices, by the first of its mounts that can be reached.
-func findDevices(mounts []Mount, ask func(Mount) ([]uint64, error)) {
-	type answer struct {
-		devices []uint64
-		err     error
-	}
-	known := map[uint64]answer{}
-	for _, m := range mounts {
-		if a, asked := known[m.Dev]; m.FSType == "btrfs" && (!asked || a.err != nil) {
-			devices, err := ask(m)
-			known[m.Dev] = answer{devices, err}
-		}
-	}
-	for i := range mounts {
-		if a, ok := known[mounts[i].Dev]; ok {
-			mounts[i].Devices, mounts[i].Unknown = a.devices, a.err
-		}
-	}
 }
 
 // Filesystems groups mounts by superblock, in the order of the table.
