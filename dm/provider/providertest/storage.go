@@ -148,6 +148,32 @@ func (s *Storage) Snapshots() []provider.Snapshot {
 	return out
 }
 
+// Exposed is what a device of Expose shows.
+func (s *Storage) Exposed(path string) (Content, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i, err := s.device(path)
+	if err != nil {
+		return nil, err
+	}
+	return maps.Clone(i.content), nil
+}
+
+// WriteExposed writes to such a device, which must be that of a throw-away copy.
+func (s *Storage) WriteExposed(path, key, value string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i, err := s.device(path)
+	if err != nil {
+		return err
+	}
+	if !i.Scratch {
+		return fmt.Errorf("cannot write to %s: it is read-only", path)
+	}
+	i.content[key] = value
+	return nil
+}
+
 // device gives the image that a device of Expose shows.
 func (s *Storage) device(path string) (*image, error) {
 	for _, i := range s.images {
