@@ -91,6 +91,9 @@ func (w *window) arm(ctx context.Context) error {
 			n++
 		}
 		p.Watch(holds)
+		if l, ok := p.(provider.Limiter); ok {
+			l.Limit(w.limit)
+		}
 	}
 	for _, l := range w.levels {
 		w.crews = append(w.crews, fsfreeze.NewCrew(len(l)))

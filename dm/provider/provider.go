@@ -22,6 +22,7 @@ package provider
 
 import (
 	"context"
+	"time"
 
 	"github.com/fermata-project/fermata/dm"
 )
@@ -136,6 +137,12 @@ type Enlistment interface {
 	Finalize(ctx context.Context, f Final) ([]Snapshot, error)
 	// Abort undoes Prepare, and whatever else has happened since. It may be called at any time, more than once.
 	Abort(ctx context.Context) error
+}
+
+// Limiter is an enlistment whose window methods wait for a process, and must know how long they may: it is told so just
+// before the window begins.
+type Limiter interface {
+	Limit(window time.Duration)
 }
 
 // Final is what a finished set's tags tell.

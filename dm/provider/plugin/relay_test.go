@@ -3,6 +3,7 @@ package plugin
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"maps"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/fermata-project/fermata/dm"
 	"github.com/fermata-project/fermata/dm/provider"
@@ -28,6 +30,10 @@ const relayTo = "FERMATA_TEST_RELAY"
 func TestMain(m *testing.M) {
 	if path := os.Getenv(relayTo); path != "" {
 		relay(path)
+	}
+	flag.Parse()
+	if err := flag.Set("test.parallel", "16"); err != nil { // they wait, most of the time
+		panic(err)
 	}
 	os.Exit(m.Run())
 }
@@ -225,7 +231,11 @@ func (f *fakePlugin) Finalize(ctx context.Context, x protocol.Final) ([]protocol
 	return toSnapshots(snaps), err
 }
 
+// Abort waits for the lock of a process that has just died, whose end this side of the relay sees a little later.
 func (f *fakePlugin) Abort(ctx context.Context, set protocol.Set) error {
+	for f.Storage.Locked() && ctx.Err() == nil {
+		time.Sleep(time.Millisecond)
+	}
 	snaps, err := f.Fake.Snapshots(ctx)
 	errs := []error{err}
 	for _, s := range snaps {

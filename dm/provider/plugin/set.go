@@ -154,7 +154,9 @@ func (e *set) Unlock() error {
 	}
 	e.locked = false
 	if e.session.busy.Load() || e.session.isBroken() {
-		e.session.child.kill()
+		if !e.session.child.gone(drainGrace) { // so that it is known how it ended
+			e.session.child.kill()
+		}
 		return nil // Abort sees to the rest
 	}
 	_, err := e.ask(context.Background(), protocol.Unlock, e.provider.spec.Limits.Query, protocol.Params{})
