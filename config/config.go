@@ -2,7 +2,8 @@
 // package that knows YAML, so that the parser can be replaced, and it does no I/O but reading files.
 //
 // A folder, /etc/fermata by default, holds fermata.yaml with the settings of the daemon, and
-// policies.d, writers.d and providers.d with one policy, writer or provider in each *.yaml file.
+// policies.d, writers.d and providers.d with one policy, writer or provider in each *.yaml file. An
+// executable file in providers.d is a provider too: a plug-in.
 // Nothing of it has to exist.
 //
 // An administrator breaks one file at a time, and at night the other policies must still run: so a
@@ -98,12 +99,13 @@ func build(dir string, files sources) (*Config, error) {
 	c.Providers = folder(c, "provider", files.providers, providerSchema,
 		func(name string) Provider { return Provider{Name: name} },
 		func(p *Provider, file string) string { p.File = file; return p.Name },
-		func(*decoder, *Provider) {})
+		checkProvider(files.programs))
 	for _, name := range providerNames() {
 		if _, err := c.Provider(name); errors.Is(err, ErrUnknown) {
 			c.Providers[name] = defaultProvider(name)
 		}
 	}
+	c.plugins(files.programs)
 	c.Writers = folder(c, "writer", files.writers, writerSchema,
 		defaultWriter,
 		func(w *Writer, file string) string { w.File = file; return w.Name },

@@ -26,6 +26,7 @@ type source struct {
 type sources struct {
 	daemon                       []source // none or one
 	policies, writers, providers []source
+	programs                     []program
 	problems                     Problems // of folders, and of files that are left out
 }
 
@@ -42,6 +43,7 @@ func readAll(dir string, root bool) sources {
 		policies:  r.folder(dir, "policies.d"),
 		writers:   r.folder(dir, "writers.d"),
 		providers: r.folder(dir, "providers.d"),
+		programs:  r.programs(filepath.Join(dir, "providers.d"), VendorPlugins),
 	}
 	if s := r.file(filepath.Join(dir, "fermata.yaml"), r.trust(dir)); !errors.Is(s.err, fs.ErrNotExist) {
 		found.daemon = []source{s}

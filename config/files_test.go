@@ -158,3 +158,106 @@ writers.d/open.yaml: mode 0666 lets others than root write: run chmod go-w on it
 		t.Errorf("a folder that all can write gives %v", err)
 	}
 }
+
+// TestPrograms shows which executables become plug-ins, and what is said of those that do not.
+func TestPrograms(t *testing.T) {
+	dir := t.TempDir()
+	providers, shipped := filepath.Join(dir, "providers.d"), filepath.Join(dir, "shipped")
+	for _, name := range []string{"array", "with-options", "disabled", "thin", "no name", "README", ".hidden"} {
+		write(t, filepath.Join(providers, name), "#!/bin/sh\n")
+		if name != "README" {
+			if err := os.Chmod(filepath.Join(providers, name), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	write(t, filepath.Join(providers, "with-options.yaml"), "type: plugin\nkind: hardware\n")
+	write(t, filepath.Join(providers, "disabled.yaml"), "type: plugin\nkind: hard\n")
+	write(t, filepath.Join(dir, "policies.d", "a.yaml"), "volumes: [/srv]\nprovider: array\n")
+	for _, name := range []string{"array", "btrfs"} {
+		write(t, filepath.Join(shipped, name), "#!/bin/sh\n")
+		if err := os.Chmod(filepath.Join(shipped, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, target := range map[string]string{"linked": "../shipped/btrfs", "broken": "nowhere"} {
+		if err := os.Symlink(target, filepath.Join(providers, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := &fileReader{}
+	files := readAll(dir, false)
+	files.programs = r.programs(providers, shipped)
+	c, err := build(dir, files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `providers.d/broken: the link leads nowhere
+providers.d/disabled.yaml:2:7: kind: "hard" is not one of hardware, software: did you mean "hardware"?
+providers.d/no name: the plug-in is not used: "no name" is no name: 1 to 64 of A-Z, a-z, 0-9, - and _ are allowed
+providers.d/thin: the plug-in is not used: a built-in provider has this name: rename the file`
+	if got := strings.ReplaceAll(c.Problems.Error(), dir+"/", ""); got != want {
+		t.Errorf("problems are\n%s\nwant\n%s", got, want)
+	}
+	for name, path := range map[string]string{
+		"array": "providers.d/array", "with-options": "providers.d/with-options", "linked": "providers.d/linked", "btrfs": "shipped/btrfs",
+	} {
+		p, err := c.Provider(name)
+		if err != nil || p.Plugin == nil || len(p.Plugin.Command) != 1 || p.Plugin.Command[0] != filepath.Join(dir, path) {
+			t.Errorf("%s: %+v, %v", name, p, err)
+		}
+	}
+	if p := c.Providers["with-options"]; p.Plugin.Kind != "hardware" || p.Plugin.Timeouts.Window != 2*time.Second {
+		t.Errorf("got %+v", p.Plugin)
+	}
+	if _, err := c.Policy("a"); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.Provider("disabled"); err == nil {
+		t.Error("a plug-in whose file is bad can be used")
+	}
+	if p := c.Providers["thin"]; p.Plugin != nil {
+		t.Error("a built-in provider was replaced")
+	}
+}
+
+// TestUntrustedPrograms: what others can change is not run by root.
+func TestUntrustedPrograms(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root distrusts")
+	}
+	dir := t.TempDir()
+	if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "providers.d", "array")
+	write(t, path, "#!/bin/sh\n")
+	if err := os.Chmod(path, 0o775); err != nil {
+		t.Fatal(err)
+	}
+	check := func(want string) {
+		t.Helper()
+		c, err := Load(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Provider("array"); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+	check("mode 0775 lets others than root write")
+	if err := os.Chmod(path, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(path, 1234, 0); err != nil {
+		t.Fatal(err)
+	}
+	check("owned by user 1234")
+	if err := os.Chown(path, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(filepath.Dir(path), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	check("mode 0777 lets others than root write")
+}

@@ -10,10 +10,13 @@ import (
 
 // Provider holds the settings of one provider: those of its file in providers.d, or the defaults.
 type Provider struct {
-	Name    string // one of the kinds below: thin
+	Name    string // one of the kinds below (thin), or a plug-in's own
 	Enabled bool   // default true
 	Reserve Reserve
-	File    string // where it was read from; "" for the defaults
+	Plugin  *Plugin // nil: built in
+	File    string  // where it was read from; "" for the defaults
+
+	kind string // pluginType, or "" for what is built in
 }
 
 // Reserve is what must stay free of a thin pool: a set that would leave less is refused.
@@ -57,20 +60,33 @@ func defaultProvider(name string) Provider {
 	return p
 }
 
-// providerSchema reads a provider's file by the schema of its kind, which its name tells.
+// providerSchema reads a provider's file by the schema of its kind, which its type or its name tells.
 var providerSchema = reader[Provider]{
 	keys: providerKeys(),
 	read: func(d *decoder, path string, n *yaml.Node, into *Provider) {
+		plugin := false
 		for pair := range slices.Chunk(n.Content, 2) {
-			if pair[0].Value == "name" && pair[1].Kind == yaml.ScalarNode {
+			switch {
+			case pair[1].Kind != yaml.ScalarNode:
+			case pair[0].Value == "name":
 				into.Name = pair[1].Value
 				d.at[join(path, "name")] = positionOf(pair[1])
+			case pair[0].Value == "type":
+				plugin = true
 			}
 		}
 		kind, ok := providerKinds[into.Name]
-		if !ok {
+		switch {
+		case ok && plugin:
+			d.errorf("name", "provider %s is built in: give the plug-in another name", quote(into.Name))
+			return
+		case plugin:
+			*into = defaultPlugin(into.Name)
+			pluginKind.schema.read(d, path, n, into)
+			return
+		case !ok:
 			names := providerNames()
-			d.errorf("name", "provider %s is unknown: it is one of %s%s",
+			d.errorf("name", "provider %s is unknown: it is one of %s, or a plug-in (add type: plugin)%s",
 				quote(into.Name), strings.Join(names, ", "), didYouMean(into.Name, names))
 			return
 		}
@@ -80,7 +96,7 @@ var providerSchema = reader[Provider]{
 }
 
 func providerKeys() []string {
-	var keys []string
+	keys := slices.Clone(pluginKind.schema.keys)
 	for _, kind := range providerKinds {
 		keys = append(keys, kind.schema.keys...)
 	}
