@@ -59,7 +59,7 @@ func absoluteCommand() reader[[]string] {
 	words := argv()
 	return reader[[]string]{read: func(d *decoder, path string, n *yaml.Node, into *[]string) {
 		words.read(d, path, n, into)
-		if len(*into) > 0 && !d.broken(path) {
+		if len(*into) > 0 && (*into)[0] != "" {
 			if err := checkAbsolute((*into)[0]); err != nil {
 				d.errorf(index(path, 0), "%v", err)
 			}

@@ -34,6 +34,7 @@ type Options struct {
 	Config    *config.Config
 	Host      Host
 	Providers []provider.Provider // in the order of choice
+	Unusable  []api.Provider      // plug-ins that could not be started, and why
 	NewWriter func(config.Writer) (hooks.Writer, error)
 	RunDir    string // /run/fermata: journal
 	Log       *slog.Logger
@@ -48,6 +49,7 @@ type Daemon struct {
 
 	mu        sync.Mutex // guards what follows; never held across anything slow
 	contents  catalog.Contents
+	listed    map[string][]provider.Snapshot // by provider, when it could last be asked
 	running   *transaction
 	recovered []string
 	problems  []string
@@ -60,6 +62,7 @@ func New(o Options) *Daemon {
 		store:   catalog.Store{Dir: filepath.Join(o.Config.Daemon.StateDirectory, "sets")},
 		started: time.Now(),
 		turn:    newTurn(),
+		listed:  map[string][]provider.Snapshot{},
 	}
 }
 
@@ -84,18 +87,27 @@ func (d *Daemon) refresh(ctx context.Context) error {
 	var errs []error
 	for _, p := range d.o.Providers {
 		s, err := p.Snapshots(ctx)
-		snaps = append(snaps, s...)
-		errs = append(errs, err)
-	}
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("cannot list the snapshots: %w", err)
+		if err != nil { // one that cannot tell must not hide what the others tell
+			errs = append(errs, fmt.Errorf("cannot list the snapshots: %w", err))
+		}
+		snaps = append(snaps, d.lastListed(p.Name(), s, err)...)
 	}
 	manifests, err := d.store.Load()
 	c := catalog.Assemble(snaps, manifests)
 	d.mu.Lock()
 	d.contents = c
 	d.mu.Unlock()
-	return err
+	return errors.Join(append(errs, err)...)
+}
+
+// lastListed is what a provider listed, now or when it last could.
+func (d *Daemon) lastListed(name string, now []provider.Snapshot, err error) []provider.Snapshot {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err == nil {
+		d.listed[name] = now
+	}
+	return d.listed[name]
 }
 
 // Sets lists all sets, oldest first.

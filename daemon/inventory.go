@@ -43,12 +43,25 @@ func describeWriter(c config.Writer) api.Writer {
 func (d *Daemon) Providers() []api.Provider {
 	var out []api.Provider
 	for _, p := range d.o.Providers {
-		out = append(out, api.Provider{Name: p.Name(), Kind: "built-in", Usable: true})
-	}
-	for _, name := range slices.Sorted(maps.Keys(d.o.Config.Providers)) {
-		if !d.o.Config.Providers[name].Enabled {
-			out = append(out, api.Provider{Name: name, Kind: "built-in", Problem: "switched off in " + d.o.Config.Providers[name].File})
+		x := api.Provider{Name: p.Name(), Kind: string(p.Kind()), Usable: true}
+		if about, ok := p.(provider.Introducer); ok {
+			x.Version, x.Capabilities = about.Version(), about.Capabilities()
 		}
+		out = append(out, x)
+	}
+	out = append(out, d.o.Unusable...)
+	for _, name := range slices.Sorted(maps.Keys(d.o.Config.Providers)) {
+		if p := d.o.Config.Providers[name]; !p.Enabled {
+			kind := string(provider.BuiltIn)
+			if p.Plugin != nil {
+				kind = p.Plugin.Kind
+			}
+			out = append(out, api.Provider{Name: name, Kind: kind, Problem: "switched off in " + p.File})
+		}
+	}
+	disabled := d.o.Config.Disabled("provider")
+	for _, name := range slices.Sorted(maps.Keys(disabled)) {
+		out = append(out, api.Provider{Name: name, Problem: disabled[name].Error()})
 	}
 	return out
 }

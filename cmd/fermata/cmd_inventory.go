@@ -36,6 +36,7 @@ var providerList = list[api.Provider]{
 	columns: []column[api.Provider]{
 		{name: "name", help: "the provider's name", value: func(p api.Provider) string { return p.Name }},
 		{name: "kind", help: "built-in, software or hardware", value: func(p api.Provider) string { return p.Kind }},
+		{name: "version", help: "a plug-in's own", value: func(p api.Provider) string { return p.Version }},
 		{name: "usable", help: "whether this host can use it", value: func(p api.Provider) string { return yes(p.Usable) }},
 		{name: "problem", help: "why it cannot", value: func(p api.Provider) string { return p.Problem }},
 	},

@@ -22,7 +22,9 @@ import (
 	"github.com/fermata-project/fermata/dm"
 	"github.com/fermata-project/fermata/dm/lvm"
 	"github.com/fermata-project/fermata/dm/provider"
+	"github.com/fermata-project/fermata/dm/provider/plugin"
 	"github.com/fermata-project/fermata/fsfreeze/guard"
+	"github.com/fermata-project/fermata/hooks"
 	"github.com/fermata-project/fermata/systemd"
 )
 
@@ -54,10 +56,14 @@ func serve(dir, run string) error {
 	if err != nil {
 		return err
 	}
+	usable, unusable := plugins(ctx, c, plugin.Options{
+		Devices: plugin.DeviceMapper{Control: control}, Log: log, Trust: hooks.CheckOwnership,
+	})
+	defer closePlugins(usable, log)
 	d := daemon.New(daemon.Options{
 		Version: version, Config: c, Log: log, RunDir: run,
 		Host:      daemon.System{Socket: guard.Socket, Notes: guard.Notes, Control: control},
-		Providers: providers(c, control), NewWriter: daemon.NewWriter,
+		Providers: append(usable, providers(c, control)...), Unusable: unusable, NewWriter: daemon.NewWriter,
 	})
 	if err := d.Start(ctx); err != nil {
 		log.Error("starting with problems", "error", err)
@@ -83,7 +89,7 @@ func serve(dir, run string) error {
 	return errors.Join(err, systemd.Stopping())
 }
 
-// providers are those that the configuration leaves switched on, in the order of choice.
+// providers are the built-in ones that the configuration leaves switched on, in the order of choice.
 func providers(c *config.Config, control *dm.Control) []provider.Provider {
 	tools := lvm.New(lvm.Options{}) // one for all, so that they can lock the same volume group
 	var out []provider.Provider

@@ -168,9 +168,12 @@ type Component struct {
 // Provider is an entry of the inventory of providers.
 type Provider struct {
 	Name    string `json:"name"`
-	Kind    string `json:"kind"` // built-in, software, hardware
+	Kind    string `json:"kind"`              // built-in, software, hardware; empty if a plug-in could not be asked
+	Version string `json:"version,omitempty"` // a plug-in's own
 	Usable  bool   `json:"usable"`
-	Problem string `json:"problem,omitempty"`
+	// Capabilities are what a plug-in says of itself: see docs/providers.md.
+	Capabilities []string `json:"capabilities,omitempty"`
+	Problem      string   `json:"problem,omitempty"`
 }
 
 // Pool is where snapshot space comes from.

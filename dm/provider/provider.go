@@ -151,6 +151,12 @@ type Final struct {
 	Created     int64 // Unix microseconds
 }
 
+// Introducer is a provider that has a version of its own: a plug-in.
+type Introducer interface {
+	Version() string
+	Capabilities() []string
+}
+
 // Copier is a provider that can make writable throw-away copies of its snapshots.
 type Copier interface {
 	Copy(ctx context.Context, s Snapshot) (Snapshot, error)

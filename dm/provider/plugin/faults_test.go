@@ -21,7 +21,7 @@ import (
 )
 
 // short is a time limit that a well-behaved plug-in keeps even on a busy machine.
-const short = 2 * time.Second
+const short = time.Second
 
 // faults are the ways in which a plug-in can answer badly, and what is said of each.
 var faults = []struct {
@@ -195,9 +195,15 @@ func TestFaults(t *testing.T) {
 // An abort that fails is tried in another process; if that fails too it is told, and what is armed stays listed.
 func TestAbort(t *testing.T) {
 	before := population(t)
+	t.Run("all", func(t *testing.T) { aborts(t) })
+	settle(t, before)
+}
+
+func aborts(t *testing.T) {
 	for _, f := range faults {
 		for _, once := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s, once: %v", f.name, once), func(t *testing.T) {
+				t.Parallel()
 				s, vol := storage()
 				h := newHost(t, s)
 				h.spec.Limits = Limits{short, short, short, short}
@@ -223,7 +229,6 @@ func TestAbort(t *testing.T) {
 			})
 		}
 	}
-	settle(t, before)
 }
 
 // What a plug-in says between two requests is nobody's answer.

@@ -139,6 +139,7 @@ type Volume struct {
 type Claimed struct {
 	Name   string `json:"name"`             // the volume's, in the plug-in's own terms
 	Unheld bool   `json:"unheld,omitempty"` // captured while neither frozen nor suspended
+	Writes bool   `json:"writes,omitempty"` // commit writes to what lies below the volume
 }
 
 // Set is the snapshot set.
