@@ -46,6 +46,7 @@ type rawLV struct {
 	PoolUUID        string `json:"pool_lv_uuid"`
 	Origin          string `json:"origin"`
 	OriginUUID      string `json:"origin_uuid"`
+	OriginSize      string `json:"origin_size"`
 	Layout          string `json:"lv_layout"`
 	Role            string `json:"lv_role"`
 	SkipActivation  string `json:"lv_skip_activation"`
@@ -127,7 +128,7 @@ func (r rawLV) decode(vg VG, seg rawSeg) (LV, error) {
 		VG: vg.Name, Name: r.Name, UUID: r.UUID, VGUUID: vg.UUID, Path: r.Path, DMPath: r.DMPath,
 		Size: f.uint("lv_size", r.Size), Attr: attr, Tags: list(r.Tags),
 		SegType: seg.SegType, Layout: list(r.Layout), Role: list(r.Role),
-		Pool: r.Pool, PoolUUID: r.PoolUUID, Origin: r.Origin, OriginUUID: r.OriginUUID,
+		Pool: r.Pool, PoolUUID: r.PoolUUID, Origin: r.Origin, OriginUUID: r.OriginUUID, OriginSize: f.optional("origin_size", r.OriginSize),
 		ChunkSize: f.optional("chunk_size", seg.ChunkSize), MetadataSize: f.optional("lv_metadata_size", r.MetadataSize),
 		DataPercent:     f.percent("data_percent", r.DataPercent),
 		MetadataPercent: f.percent("metadata_percent", r.MetadataPercent),

@@ -35,7 +35,7 @@ type LV struct {
 	VGUUID   string
 	Path     string // "/dev/vg/lv"; empty for internal volumes
 	DMPath   string // "/dev/mapper/vg-lv"
-	Size     uint64
+	Size     uint64 // of thick snapshots: that of the copy-on-write area
 	Attr     Attr
 	Tags     []string
 	Created  time.Time // zero if not known
@@ -46,6 +46,7 @@ type LV struct {
 
 	Pool, PoolUUID     string  // of thin volumes
 	Origin, OriginUUID string  // of snapshots, thin or thick
+	OriginSize         uint64  // of thick snapshots and their origins: the size of the image
 	ThinID             *uint32 // device id of thin volumes in their pool
 	TransactionID      *uint64 // of pools: what the kernel's has to be; of thin volumes: that of their creation
 	ChunkSize          uint64  // block size of pools, chunk size of thick snapshots
@@ -120,7 +121,7 @@ const (
 	vgColumns = "vg_uuid,vg_name,vg_size,vg_free,vg_extent_size,vg_extent_count,vg_free_count,vg_tags,vg_shared," +
 		"vg_lock_type,vg_clustered"
 	lvColumns = "lv_uuid,lv_name,lv_path,lv_dm_path,lv_size,lv_attr,lv_tags,lv_time,pool_lv,pool_lv_uuid,origin," +
-		"origin_uuid,lv_layout,lv_role,lv_skip_activation,lv_kernel_major,lv_kernel_minor,data_percent," +
+		"origin_uuid,origin_size,lv_layout,lv_role,lv_skip_activation,lv_kernel_major,lv_kernel_minor,data_percent," +
 		"metadata_percent,lv_metadata_size"
 	segColumns = "lv_uuid,segtype,thin_id,transaction_id,chunk_size"
 	pvColumns  = "pv_name,pv_uuid"

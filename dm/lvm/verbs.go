@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 )
 
 // CreateThinSnapshot records a snapshot of a thin LV, sealed if it is to be read-only, and leaves it inactive, with
@@ -26,6 +27,33 @@ func (l *LVM) CreateThinSnapshot(ctx context.Context, vg, origin, name string, r
 	_, err = l.run(ctx, "lvcreate", append(args, vg+"/"+origin)...)
 	return err
 }
+
+// CreateThickSnapshot makes a read-only snapshot of a thick LV, with a copy-on-write area of size bytes, which LVM rounds
+// up to extents and caps at what it can use, in chunks of chunk bytes. It is active like its origin. LVM suspends the
+// origin for a moment and freezes the filesystem on it: neither may be held by us. dmeventd does not watch it before the
+// next activation.
+func (l *LVM) CreateThickSnapshot(ctx context.Context, vg, origin, name string, size, chunk uint64, tags ...string) error {
+	args := []string{"--yes", "--snapshot", "--permission", "r", "--ignoremonitoring", "--name", name,
+		"--size", inBytes(size), "--chunksize", inBytes(chunk)}
+	err := errors.Join(CheckName(vg), CheckName(origin), CheckName(name))
+	for _, tag := range tags {
+		err = errors.Join(err, CheckTag(tag))
+		args = append(args, "--addtag", tag)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot create snapshot of %s/%s: %w", vg, origin, err)
+	}
+	_, err = l.run(ctx, "lvcreate", append(args, vg+"/"+origin)...)
+	return err
+}
+
+// Extend makes an LV ("vg/lv") size bytes large, rounded up to extents: of a thick snapshot its copy-on-write area, which
+// LVM caps at what it can use. One that is as large already makes it fail.
+func (l *LVM) Extend(ctx context.Context, lv string, size uint64) error {
+	return l.onLVs(ctx, []string{lv}, "lvextend", "--size", inBytes(size))
+}
+
+func inBytes(n uint64) string { return strconv.FormatUint(n, 10) + "b" }
 
 // ChangeTags adds and deletes tags of LVs ("vg/lv") in one process. Adding a tag that is there, or deleting one that is
 // not, is no error.

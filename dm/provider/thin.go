@@ -17,8 +17,7 @@ import (
 // thin device id, takes the device behind the id away again, and in the window re-takes the snapshot under the same id:
 // LVM's metadata stays true, and its transaction id does not move.
 type Thin struct {
-	control *dm.Control
-	lvm     *lvm.LVM
+	lvmVolumes
 	reserve Reserve
 }
 
@@ -33,28 +32,22 @@ type Share interface {
 
 // NewThin makes the provider.
 func NewThin(c *dm.Control, l *lvm.LVM, r Reserve) *Thin {
-	return &Thin{control: c, lvm: l, reserve: r}
+	return &Thin{lvmVolumes: lvmVolumes{control: c, lvm: l}, reserve: r}
 }
 
 func (*Thin) Name() string { return "thin" }
 func (*Thin) Kind() Kind   { return BuiltIn }
 
-// lvmUUID begins the device-mapper uuid of every LVM device; that of a public one has no layer after its two uuids.
-const lvmUUID = "LVM-"
-
 // Claim takes thin volumes of LVM.
 func (p *Thin) Claim(v Volume) (Claim, error) {
-	if !strings.HasPrefix(v.UUID, lvmUUID) {
-		return Claim{}, errors.New("not a volume of LVM")
-	}
-	vg, lv, layer, ok := dm.SplitLVMName(v.Device)
-	if !ok || layer != "" || strings.Contains(strings.TrimPrefix(v.UUID, lvmUUID), "-") {
-		return Claim{}, errors.New("a hidden volume of LVM")
+	name, err := publicLV(v)
+	if err != nil {
+		return Claim{}, err
 	}
 	if _, err := p.table(v.Dev); err != nil {
 		return Claim{}, err
 	}
-	return Claim{Name: vg + "/" + lv, Writes: true}, nil
+	return Claim{Name: name, Writes: true}, nil
 }
 
 // table reads where a thin volume lives.
@@ -108,9 +101,16 @@ func (r Reserve) room(p Pool) error {
 }
 
 // Admit checks the pools of all volumes.
-func (p *Thin) Admit(_ context.Context, vols []Volume) error {
+func (p *Thin) Admit(ctx context.Context, vols []Volume) error {
 	pools := map[dm.Dev]bool{}
 	var errs []error
+	if lvmlockdRuns() { // a command, which hosts that share nothing are spared
+		inventory, err := p.lvm.Report(ctx, groupsOf(vols)...)
+		if err != nil {
+			return err
+		}
+		errs = append(errs, notShared(inventory, vols))
+	}
 	for _, v := range vols {
 		t, err := p.table(v.Dev)
 		if err != nil {
@@ -207,27 +207,9 @@ func (p *Thin) Snapshots(ctx context.Context) ([]Snapshot, error) {
 	return out, nil
 }
 
-// Mark tags finished snapshots as armed, all those of one volume group by one change of its metadata.
-func (p *Thin) Mark(ctx context.Context, snaps []Snapshot) error {
-	var finished []string
-	for _, s := range snaps {
-		if !s.Armed && !s.Scratch {
-			finished = append(finished, s.Name)
-		}
-	}
-	if len(finished) == 0 {
-		return nil
-	}
-	return p.lvm.ChangeTags(ctx, finished, []string{tagArmed}, nil)
-}
-
 // Delete removes snapshots.
 func (p *Thin) Delete(ctx context.Context, snaps []Snapshot) error {
-	var names []string
-	for _, s := range snaps {
-		names = append(names, s.Name)
-	}
-	return p.lvm.Remove(ctx, names...)
+	return p.lvm.Remove(ctx, namesOf(snaps)...)
 }
 
 // Expose activates a snapshot.
@@ -235,8 +217,7 @@ func (p *Thin) Expose(ctx context.Context, s Snapshot) (string, error) {
 	if err := p.lvm.Activate(ctx, s.Name, true); err != nil {
 		return "", err
 	}
-	vg, lv, _ := strings.Cut(s.Name, "/")
-	name := dm.JoinLVMName(vg, lv, "")
+	name := deviceName(s.Name)
 	info, err := p.control.Info(dm.ByName(name))
 	if err != nil {
 		return "", err
@@ -246,8 +227,7 @@ func (p *Thin) Expose(ctx context.Context, s Snapshot) (string, error) {
 
 // Hide deactivates a snapshot, if it is active.
 func (p *Thin) Hide(ctx context.Context, s Snapshot) error {
-	vg, lv, _ := strings.Cut(s.Name, "/")
-	if _, err := p.control.Info(dm.ByName(dm.JoinLVMName(vg, lv, ""))); errors.Is(err, unix.ENXIO) {
+	if _, err := p.control.Info(dm.ByName(deviceName(s.Name))); errors.Is(err, unix.ENXIO) {
 		return nil
 	}
 	return p.lvm.Deactivate(ctx, s.Name)

@@ -34,8 +34,20 @@ type Bench interface {
 	Others(t testing.TB, o Origin)
 	// Fill takes all the room that snapshots in group 0 could have.
 	Fill(t testing.TB)
+}
+
+// Breaker is a Bench of a provider with pools.
+type Breaker interface {
 	// Break makes the pool of group 0 one that does not take all writes.
 	Break(t testing.TB)
+}
+
+// Whole is a Bench of real devices.
+type Whole interface {
+	// Sum is a checksum of everything on a device, past every cache.
+	Sum(t testing.TB, device string) string
+	// Load writes to a volume all the time, without pause, until stop.
+	Load(t testing.TB, o Origin) (stop func())
 }
 
 // Origin is a volume in use.

@@ -31,6 +31,7 @@ func Run(t *testing.T, factory func(t *testing.T) Bench) {
 			{"expose", s.expose},
 			{"copy", s.copy},
 			{"two groups", s.groups},
+			{"under load", s.load},
 			{"what others do", s.others},
 			{"names", s.names},
 		} {
@@ -52,7 +53,15 @@ func Run(t *testing.T, factory func(t *testing.T) Bench) {
 	})
 	t.Run("broken pool", func(t *testing.T) {
 		b := factory(t)
-		brokenPool(t, b, b.Origin(t, 0, "one"))
+		if breaker, ok := b.(Breaker); ok {
+			brokenPool(t, b, breaker, b.Origin(t, 0, "one"))
+		}
+	})
+	t.Run("overflow", func(t *testing.T) {
+		b := factory(t)
+		if _, ok := b.Provider().(provider.Usager); ok {
+			overflow(t, b, b.Origin(t, 0, "one"))
+		}
 	})
 }
 
@@ -262,7 +271,7 @@ func (s *suite) notWatched(t *testing.T) {
 
 // several: sets of one volume do not disturb each other, in whatever order they go.
 func (s *suite) several(t *testing.T) {
-	for _, order := range [][]int{{1, 0, 2}, {2, 0, 1}} {
+	for _, order := range [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}} {
 		p := s.Provider()
 		var sets []*set
 		var want []Content
@@ -466,10 +475,10 @@ func noRoom(t *testing.T, b Bench, o Origin) {
 }
 
 // brokenPool: a pool that has lost a write is noticed before the window, and after it.
-func brokenPool(t *testing.T, b Bench, o Origin) {
+func brokenPool(t *testing.T, b Bench, breaker Breaker, o Origin) {
 	x := newSet(t, b.Provider(), o).until("Prepare")
 	y := newSet(t, b.Provider(), o)
-	b.Break(t)
+	breaker.Break(t)
 	if err := y.p.Admit(t.Context(), y.volumes()); !errors.Is(err, provider.ErrPool) {
 		t.Errorf("Admit: %v", err)
 	}

@@ -22,6 +22,7 @@ type set struct {
 	p       provider.Provider
 	id      provider.Set
 	origins []Origin
+	cow     uint64 // bytes of copy-on-write area; 0: the provider's own choice
 	part    provider.Enlistment
 	cells   []*fsfreeze.Cell
 	holds   []provider.Hold // instead of cells, if not nil
@@ -49,7 +50,7 @@ func (s *set) volumes() []provider.Volume {
 		if err != nil {
 			s.t.Fatalf("%s does not take %+v: %v", s.p.Name(), v, err)
 		}
-		v.Name = c.Name
+		v.Name, v.COW = c.Name, s.cow
 		vols = append(vols, v)
 	}
 	return vols

@@ -1,0 +1,93 @@
+package provider
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/fermata-project/fermata/dm"
+	"github.com/fermata-project/fermata/dm/lvm"
+)
+
+// lvmVolumes is what the providers of LVM volumes have in common.
+type lvmVolumes struct {
+	control *dm.Control
+	lvm     *lvm.LVM
+}
+
+// lvmUUID begins the device-mapper uuid of every LVM device; that of a public one has no layer after its two uuids.
+const lvmUUID = "LVM-"
+
+// hiddenNames are what LVM puts into the names of its internal volumes, some of which have a uuid like public ones. No
+// public volume can be named so (lib/misc/lvm-string.c).
+var hiddenNames = []string{
+	"_cdata", "_cmeta", "_corig", "_cpool", "_cvol", "_wcorig", "_mimage", "_mlog", "_rimage", "_rmeta", "_tdata", "_tmeta",
+	"_vdata", "_vorigin", "_imeta", "_iorig", "_pmspare",
+}
+
+// publicLV is the name, vg/lv, of a volume that LVM shows to its users; the error says why v is none.
+func publicLV(v Volume) (string, error) {
+	ids, ok := strings.CutPrefix(v.UUID, lvmUUID)
+	if !ok {
+		return "", errors.New("not a volume of LVM")
+	}
+	vg, lv, layer, ok := dm.SplitLVMName(v.Device)
+	hidden := !ok || layer != "" || strings.Contains(ids, "-") || strings.HasPrefix(lv, "pvmove")
+	for _, part := range hiddenNames {
+		hidden = hidden || strings.Contains(lv, part)
+	}
+	if hidden {
+		return "", errors.New("a hidden volume of LVM")
+	}
+	return vg + "/" + lv, nil
+}
+
+// lvmlockd listens here (lvmlockd-client.h). Without it no shared volume group can be active.
+const lvmlockdSocket = "/run/lvm/lvmlockd.socket"
+
+func lvmlockdRuns() bool {
+	_, err := os.Stat(lvmlockdSocket)
+	return err == nil
+}
+
+// notShared refuses volume groups that several hosts share: LVM's lock file on this one keeps no other host out.
+func notShared(inventory *lvm.Inventory, vols []Volume) error {
+	var errs []error
+	for _, vg := range groupsOf(vols) {
+		if g, ok := inventory.VG(vg); ok && g.Shared {
+			errs = append(errs, fmt.Errorf("volume group %s is shared with other hosts, which Fermata cannot keep from changing it", vg))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Mark tags finished snapshots as armed, all those of one volume group by one change of its metadata.
+func (p *lvmVolumes) Mark(ctx context.Context, snaps []Snapshot) error {
+	var finished []string
+	for _, s := range snaps {
+		if !s.Armed && !s.Scratch {
+			finished = append(finished, s.Name)
+		}
+	}
+	if len(finished) == 0 {
+		return nil
+	}
+	return p.lvm.ChangeTags(ctx, finished, []string{tagArmed}, nil)
+}
+
+// namesOf are the names of snapshots.
+func namesOf(snaps []Snapshot) []string {
+	var names []string
+	for _, s := range snaps {
+		names = append(names, s.Name)
+	}
+	return names
+}
+
+// deviceName is the device-mapper name of a volume vg/lv.
+func deviceName(name string) string {
+	vg, lv, _ := strings.Cut(name, "/")
+	return dm.JoinLVMName(vg, lv, "")
+}
