@@ -135,7 +135,7 @@ func TestLoadNothing(t *testing.T) {
 		t.Errorf("not empty: %+v", c)
 	}
 	thin, err := c.Provider("thin")
-	want := Provider{Name: "thin", Enabled: true, Reserve: Reserve{Space{Percent: 5}, Space{Percent: 10}}}
+	want := Provider{Name: "thin", Enabled: true, Reserve: Reserve{Data: Space{Percent: 5}, Metadata: Space{Percent: 10}}}
 	if err != nil || thin != want {
 		t.Errorf("thin is %+v, %v, want %+v", thin, err, want)
 	}
@@ -222,7 +222,7 @@ labels: {tier: gold, example.org/owner: 7}
 	check("nothing", c.Writers["nothing"].Type, WriterNull)
 
 	check("thin", c.Providers["thin"], Provider{
-		Name: "thin", Enabled: true, Reserve: Reserve{Space{Percent: 2.5}, Space{Size: 64 << 20}},
+		Name: "thin", Enabled: true, Reserve: Reserve{Data: Space{Percent: 2.5}, Metadata: Space{Size: 64 << 20}},
 		File: "/etc/fermata/providers.d/thin.yaml",
 	})
 

@@ -41,6 +41,7 @@ type Policy struct {
 	Writers     []string          // names of existing Writers, at most 64, distinct
 	Provider    string            // name of an enabled Provider; "" to have one chosen for each volume
 	Providers   map[string]string // for single volumes: path of one of Volumes → name of an enabled Provider
+	COW         COW               // how large copy-on-write areas are; zero: the providers decide
 	Consistency Consistency       // the least that is acceptable; default application with writers, else filesystem
 	OnFailure   OnFailure         // default abort; degrade never goes below Consistency
 	Limits      Limits            // the daemon's, where the policy does not set its own
@@ -66,6 +67,7 @@ var policySchema = mapping(
 	required(key("volumes", func(p *Policy) *[]string { return &p.Volumes }, distinct(list(pathText(), 1, 256)))),
 	key("writers", func(p *Policy) *[]string { return &p.Writers }, distinct(list(nameText(), 0, 64))),
 	key("provider", func(p *Policy) *Policy { return p }, providerChoice()),
+	key("cow", func(p *Policy) *COW { return &p.COW }, cow()),
 	key("consistency", func(p *Policy) *Consistency { return &p.Consistency },
 		choice(ConsistencyApplication, ConsistencyFilesystem, ConsistencyCrash)),
 	key("on_failure", func(p *Policy) *OnFailure { return &p.OnFailure }, choice(OnFailureAbort, OnFailureDegrade)),

@@ -10,19 +10,21 @@ import (
 
 // Provider holds the settings of one provider: those of its file in providers.d, or the defaults.
 type Provider struct {
-	Name    string // one of the kinds below (thin), or a plug-in's own
+	Name    string // one of the kinds below (thick, thin), or a plug-in's own
 	Enabled bool   // default true
 	Reserve Reserve
+	COW     COW     // thick: unless the policy says otherwise; default 10%
 	Plugin  *Plugin // nil: built in
 	File    string  // where it was read from; "" for the defaults
 
 	kind string // pluginType, or "" for what is built in
 }
 
-// Reserve is what must stay free of a thin pool: a set that would leave less is refused.
+// Reserve is what must stay free where snapshots take their space from: a set that would leave less is refused.
 type Reserve struct {
-	Data     Space // of the pool's data; default 5%
-	Metadata Space // of the pool's metadata; default 10%
+	Data     Space // of a thin pool's data; default 5%
+	Metadata Space // of a thin pool's metadata; default 10%
+	VG       Space // of a volume group, for thick; default 0
 }
 
 // A providerKind is one kind of provider: what holds without a file, and the keys of its file. A
@@ -33,6 +35,15 @@ type providerKind struct {
 }
 
 var providerKinds = map[string]providerKind{
+	"thick": {
+		defaults: Provider{COW: COW{Percent: 10}},
+		schema: providerMapping(
+			key("cow", func(p *Provider) *COW { return &p.COW }, cow()),
+			key("reserve", func(p *Provider) *Reserve { return &p.Reserve }, mapping(
+				key("vg", func(r *Reserve) *Space { return &r.VG }, space()),
+			)),
+		),
+	},
 	"thin": {
 		defaults: Provider{Reserve: Reserve{Data: Space{Percent: 5}, Metadata: Space{Percent: 10}}},
 		schema: providerMapping(

@@ -66,6 +66,8 @@ func (h *fakeHost) Devices(f fsfreeze.Filesystem) ([]uint64, error) { return []u
 
 func (h *fakeHost) Targets(uint64) ([]string, error) { return []string{"linear"}, nil }
 
+func (h *fakeHost) Used(string) (uint64, error) { return 4 << 20, nil }
+
 func (h *fakeHost) Open(f fsfreeze.Filesystem) (Filesystem, error) {
 	s := &fakeFilesystem{world: h.world, system: h.systems[f.Dev], cell: new(fsfreeze.Cell)}
 	if err := h.via("open", s.name(), func() error { return nil }); err != nil {

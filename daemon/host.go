@@ -29,6 +29,8 @@ type Host interface {
 	Devices(f fsfreeze.Filesystem) ([]uint64, error)
 	// Targets are the target types of a device-mapper device's table, in its order.
 	Targets(dev uint64) ([]string, error)
+	// Used is how many bytes the filesystem that is mounted there uses.
+	Used(point string) (uint64, error)
 	Open(fsfreeze.Filesystem) (Filesystem, error)
 	// OpenDevice opens a block device to write out what the kernel has cached of it.
 	OpenDevice(dev uint64) (Syncer, error)
@@ -132,6 +134,14 @@ func (s System) Targets(dev uint64) ([]string, error) {
 		types = append(types, t.Type)
 	}
 	return types, nil
+}
+
+func (System) Used(point string) (uint64, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(point, &st); err != nil {
+		return 0, fmt.Errorf("cannot see how much of %s is used: %w", point, err)
+	}
+	return (st.Blocks - st.Bfree) * uint64(st.Frsize), nil
 }
 
 func (System) Open(f fsfreeze.Filesystem) (Filesystem, error) {

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/fermata-project/fermata/config"
 	"github.com/fermata-project/fermata/dm"
 	"github.com/fermata-project/fermata/dm/provider"
 	"github.com/fermata-project/fermata/fsfreeze"
@@ -50,7 +51,11 @@ func (d *Daemon) resolve(policy effective) (plan, error) {
 		return plan{}, err
 	}
 	for i := range p.members {
-		p.members[i].covered = d.coverage(p.members[i], policy.writers)
+		m := &p.members[i]
+		m.covered = d.coverage(*m, policy.writers)
+		if err := d.sizes(m, policy.COW); err != nil {
+			return plan{}, err
+		}
 	}
 	return p, p.order(mounts, d.o.Host.Stack)
 }
@@ -153,6 +158,18 @@ func (d *Daemon) describe(dev uint64, mounts []fsfreeze.Mount) (m member, err er
 		}
 	}
 	return m, nil
+}
+
+// sizes fills in how much of a volume is used, and how large a copy-on-write area that makes.
+func (d *Daemon) sizes(m *member, cow config.COW) (err error) {
+	m.vol.Used = m.vol.Size
+	if m.fs != nil {
+		if m.vol.Used, err = d.o.Host.Used(m.fs.Point()); err != nil {
+			return err
+		}
+	}
+	m.vol.COW = cow.Of(m.vol.Size, m.vol.Used)
+	return nil
 }
 
 // grounds finds what each member rests on.

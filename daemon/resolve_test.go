@@ -42,6 +42,8 @@ func (h tableHost) Stack(dev uint64) (fsfreeze.Device, error) {
 	return d, nil
 }
 
+func (tableHost) Used(string) (uint64, error) { return 3 << 20, nil }
+
 // table makes a host: a root, a volume of provider alpha mounted twice, an XFS with its log elsewhere, an image on a loop
 // device, a tmpfs, a vfat, a volume that two providers take, and one that none does.
 func table(t *testing.T) tableHost {
@@ -233,5 +235,27 @@ func TestPolicy(t *testing.T) {
 	}
 	if c.Policies["p"].Labels["b"] != "2" {
 		t.Error("a request changed the configuration")
+	}
+}
+
+// A policy's wish for copy-on-write areas becomes bytes: of the filesystem's use, or of a raw volume's size.
+func TestSizes(t *testing.T) {
+	d := New(Options{Config: &config.Config{}, Host: tableHost{}})
+	fs := &fsfreeze.Filesystem{Mounts: []fsfreeze.Mount{{Point: "/srv"}}}
+	for _, c := range []struct {
+		fs         *fsfreeze.Filesystem
+		cow        config.COW
+		used, area uint64
+	}{
+		{fs, config.COW{}, 3 << 20, 0},
+		{fs, config.COW{Percent: 10}, 3 << 20, 1 << 20},
+		{fs, config.COW{UsedPercent: 200}, 3 << 20, 6 << 20},
+		{nil, config.COW{UsedPercent: 200}, 10 << 20, 20 << 20},
+		{nil, config.COW{Size: 5 << 20}, 10 << 20, 5 << 20},
+	} {
+		m := member{fs: c.fs, vol: provider.Volume{Size: 10 << 20}}
+		if err := d.sizes(&m, c.cow); err != nil || m.vol.Used != c.used || m.vol.COW != c.area {
+			t.Errorf("%v: used %d, COW %d, %v", c.cow, m.vol.Used, m.vol.COW, err)
+		}
 	}
 }

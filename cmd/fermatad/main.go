@@ -97,6 +97,9 @@ func providers(c *config.Config, control *dm.Control) []provider.Provider {
 		reserve := provider.Reserve{Data: p.Reserve.Data, Metadata: p.Reserve.Metadata}
 		out = append(out, provider.NewThin(control, tools, reserve))
 	}
+	if p, err := c.Provider("thick"); err == nil && p.Enabled {
+		out = append(out, provider.NewThick(control, tools, p.COW, p.Reserve.VG))
+	}
 	return out
 }
 

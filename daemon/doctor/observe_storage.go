@@ -176,12 +176,17 @@ func providerOf(control *dm.Control, dev uint64) (provider, why string) {
 	if control == nil {
 		return "", "device-mapper cannot be asked from here"
 	}
-	table, _, err := control.Table(dm.ByDev(dm.Dev(dev)))
-	switch {
-	case err != nil || len(table) == 0:
+	table, info, err := control.Table(dm.ByDev(dm.Dev(dev)))
+	if err != nil || len(table) == 0 {
 		return "", "it is no device-mapper volume"
-	case table[0].Type == "thin":
+	}
+	switch table[0].Type {
+	case "thin":
 		return "thin", ""
+	case "linear", "striped", "raid", "mirror", "snapshot-origin":
+		if strings.HasPrefix(info.UUID, "LVM-") {
+			return "thick", ""
+		}
 	}
 	return "", "no provider takes a volume of type " + table[0].Type
 }
