@@ -36,7 +36,8 @@ type Options struct {
 	Providers []provider.Provider // in the order of choice
 	Unusable  []api.Provider      // plug-ins that could not be started, and why
 	NewWriter func(config.Writer) (hooks.Writer, error)
-	RunDir    string // /run/fermata: journal
+	RunDir    string // /run/fermata: journal, and what is mounted
+	LinkDir   string // of links to the devices of snapshots; empty: /dev/fermata
 	Log       *slog.Logger
 }
 
@@ -57,6 +58,9 @@ type Daemon struct {
 
 // New makes a daemon; Start makes it ready.
 func New(o Options) *Daemon {
+	if o.LinkDir == "" {
+		o.LinkDir = defaultLinkDir
+	}
 	return &Daemon{
 		o:       o,
 		store:   catalog.Store{Dir: filepath.Join(o.Config.Daemon.StateDirectory, "sets")},
@@ -113,12 +117,20 @@ func (d *Daemon) lastListed(name string, now []provider.Snapshot, err error) []p
 // Sets lists all sets, oldest first.
 func (d *Daemon) Sets() []api.Manifest {
 	d.mu.Lock()
-	sets := slices.Clone(d.contents.Sets)
+	sets, snaps := slices.Clone(d.contents.Sets), d.contents.Snapshots
 	d.mu.Unlock()
 	for i := range sets {
-		sets[i].Mounts = d.mounted(sets[i])
+		sets[i] = d.told(sets[i], snaps[sets[i].ID])
 	}
 	return sets
+}
+
+// told is a manifest with what changes by itself: mounts, and the use of copy-on-write areas.
+func (d *Daemon) told(m api.Manifest, snaps []provider.Snapshot) api.Manifest {
+	m.Mounts = d.mounted(m)
+	m.Volumes, m.Reasons = slices.Clone(m.Volumes), slices.Clip(m.Reasons)
+	d.withUsage(&m, snaps)
+	return m
 }
 
 // find looks a set up by its id, or a prefix that fits one only.
@@ -169,9 +181,13 @@ func (d *Daemon) DeleteSet(ctx context.Context, id string) error {
 	return errors.Join(d.store.Remove(m.ID), d.refresh(ctx))
 }
 
-// remove deletes snapshots, each by its provider.
+// remove deletes snapshots, each by its provider, and what links to them.
 func (d *Daemon) remove(ctx context.Context, snaps []provider.Snapshot) error {
-	return d.each(snaps, func(p provider.Provider, mine []provider.Snapshot) error { return p.Delete(ctx, mine) })
+	var errs []error
+	for _, s := range snaps {
+		errs = append(errs, d.unlink(s))
+	}
+	return errors.Join(append(errs, d.each(snaps, func(p provider.Provider, mine []provider.Snapshot) error { return p.Delete(ctx, mine) }))...)
 }
 
 // each hands snapshots to their providers.

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,6 +34,9 @@ func (h *fakeHost) Mounts() (out []fsfreeze.Mount, err error) {
 		for i, dev := range []uint64{devA, devB, devImg} {
 			out = append(out, fsfreeze.Mount{ID: 2 + i, Dev: dev, Point: h.path(volumeNames[dev]), Root: "/", FSType: "ext4"})
 		}
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		out = append(out, h.mounted...)
 		return nil
 	})
 	return out, err
@@ -40,6 +46,11 @@ func (h *fakeHost) BlockDevice(path string) (dev uint64, ok bool, err error) {
 	err = h.via("block-device", filepath.Base(path), func() error {
 		if path == rawPath {
 			dev, ok = devRaw, true
+		}
+		if strings.HasPrefix(path, "/fake/") { // exposed by a fake provider
+			sum := fnv.New32a()
+			sum.Write([]byte(path))
+			dev, ok = unix.Mkdev(254, sum.Sum32()&0xfffff), true
 		}
 		return nil
 	})
@@ -140,11 +151,35 @@ func (h *fakeHost) Arm(_ context.Context, set string, _ time.Duration, fss []Fil
 	return g, nil
 }
 
-func (h *fakeHost) Mount(MountCall) error {
-	return fmt.Errorf("internal error: nothing is mounted in these tests")
+// Mount mounts what a fake provider has exposed.
+func (h *fakeHost) Mount(c MountCall) error {
+	return h.via("mount", "", func() error {
+		dev, ok, err := h.BlockDevice(c.Device)
+		if err != nil || !ok {
+			return fmt.Errorf("cannot mount %s: %w", c.Device, errors.Join(err, unix.ENOTBLK))
+		}
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.mounted = append(h.mounted, fsfreeze.Mount{ID: 100 + len(h.mounted), Dev: dev, Point: c.Path, Root: "/", Source: c.Device, FSType: c.FSType})
+		return nil
+	})
 }
-func (h *fakeHost) Unmount(string) error {
-	return fmt.Errorf("internal error: nothing is mounted in these tests")
+
+func (h *fakeHost) Unmount(path string) error {
+	return h.via("unmount", "", func() error {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		i := slices.IndexFunc(h.mounted, func(m fsfreeze.Mount) bool { return m.Point == path })
+		if i < 0 {
+			return unix.EINVAL
+		}
+		h.mounted = slices.Delete(h.mounted, i, i+1)
+		return nil
+	})
+}
+
+func (h *fakeHost) RenewID(_ context.Context, device string) error {
+	return h.via("renew-id", "", func() error { return nil })
 }
 
 // Rescue releases what a dead daemon and its dead guard have left. Like the kernel, it cannot tell whose freeze it is.

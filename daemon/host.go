@@ -41,6 +41,8 @@ type Host interface {
 	LockMemory() (unlock func() error, err error)
 	Mount(m MountCall) error
 	Unmount(path string) error
+	// RenewID gives the btrfs on an unmounted device an id of its own.
+	RenewID(ctx context.Context, device string) error
 	// GuardPaths are where the guard listens, and where it says what it released.
 	GuardPaths() (socket, notes string)
 	// Rescue releases what a dead daemon and its dead guard may have left: see recover.go.

@@ -43,7 +43,7 @@ func describeWriter(c config.Writer) api.Writer {
 func (d *Daemon) Providers() []api.Provider {
 	var out []api.Provider
 	for _, p := range d.o.Providers {
-		x := api.Provider{Name: p.Name(), Kind: string(p.Kind()), Usable: true}
+		x := api.Provider{Name: p.Name(), Kind: string(p.Kind()), Usable: true, Capabilities: capabilities(p)}
 		if about, ok := p.(provider.Introducer); ok {
 			x.Version, x.Capabilities = about.Version(), about.Capabilities()
 		}
@@ -63,6 +63,25 @@ func (d *Daemon) Providers() []api.Provider {
 	for _, name := range slices.Sorted(maps.Keys(disabled)) {
 		out = append(out, api.Provider{Name: name, Problem: disabled[name].Error()})
 	}
+	return out
+}
+
+// capabilities of a built-in provider are what it implements.
+func capabilities(p provider.Provider) []string {
+	var out []string
+	add := func(name string, has bool) {
+		if has {
+			out = append(out, name)
+		}
+	}
+	_, copies := p.(provider.Copier)
+	_, pools := p.(provider.Pooler)
+	_, resizes := p.(provider.Resizer)
+	_, uses := p.(provider.Usager)
+	add("copy", copies)
+	add("pools", pools)
+	add("resize", resizes)
+	add("usage", uses)
 	return out
 }
 

@@ -10,12 +10,8 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/fermata-project/fermata/daemon/api"
-	"github.com/fermata-project/fermata/dm"
 	"github.com/fermata-project/fermata/dm/provider"
-	"github.com/fermata-project/fermata/fsfreeze"
 )
 
 // mountOptions are what a filesystem type needs so that an image of it can be mounted beside its origin: an image of XFS
@@ -70,10 +66,30 @@ func (d *Daemon) MountSet(ctx context.Context, id string, o api.MountOptions) (m
 	if len(todo) == 0 {
 		return nil, api.Errorf(api.Invalid, "none of its volumes holds a filesystem")
 	}
-	slices.SortFunc(todo, func(a, b provider.Snapshot) int { return strings.Compare(a.MountPoint, b.MountPoint) }) // outer before inner
+	slices.SortFunc(todo, func(a, b provider.Snapshot) int { return comparePaths(a.MountPoint, b.MountPoint) }) // outer before inner
+	var record mountRecord
 	for _, s := range todo {
-		mount, err := d.mountOne(ctx, s, filepath.Join(base, s.MountPoint), o.Writable)
+		if s.Invalid != "" {
+			return nil, fmt.Errorf("the snapshot of %s is lost: %s", s.Origin, s.Invalid)
+		}
+		call, device, err := d.image(ctx, s, o.Writable)
 		if err != nil {
+			return nil, err
+		}
+		call.Path = filepath.Join(base, s.MountPoint)
+		dev, err := d.number(call.Device)
+		if err != nil {
+			return nil, err
+		}
+		mount := api.Mount{MountPoint: s.MountPoint, Path: call.Path, Device: call.Device, Link: d.linkPath(device), Writable: o.Writable}
+		record.Mounts = append(record.Mounts, recordedMount{Mount: mount, Snapshot: device.Name, Base: base, Dev: dev})
+		if err := d.saveRecord(m.ID, record); err != nil {
+			return nil, err
+		}
+		if err := os.MkdirAll(call.Path, 0o755); err != nil {
+			return nil, err
+		}
+		if err := d.o.Host.Mount(call); err != nil {
 			return nil, err
 		}
 		mounts = append(mounts, mount)
@@ -82,32 +98,38 @@ func (d *Daemon) MountSet(ctx context.Context, id string, o api.MountOptions) (m
 	return mounts, nil
 }
 
-func (d *Daemon) mountOne(ctx context.Context, s provider.Snapshot, path string, writable bool) (api.Mount, error) {
+// image makes a snapshot ready to be mounted, or a throw-away copy of it, and says which of them, and how.
+func (d *Daemon) image(ctx context.Context, s provider.Snapshot, writable bool) (call MountCall, shown provider.Snapshot, err error) {
 	p, err := d.provider(s.Provider)
 	if err != nil {
-		return api.Mount{}, err
+		return call, s, err
 	}
-	if writable {
-		c, ok := p.(provider.Copier)
-		if !ok {
-			return api.Mount{}, api.Errorf(api.Invalid, "provider %s cannot make writable copies", p.Name())
+	copier, canCopy := p.(provider.Copier)
+	twin := s.FSType == "btrfs" && p.Kind() != provider.Software // an image of the device, with the id of its origin
+	switch {
+	case canCopy && (writable || twin):
+		if s, err = copier.Copy(ctx, s); err != nil {
+			return call, s, err
 		}
-		if s, err = c.Copy(ctx, s); err != nil {
-			return api.Mount{}, err
-		}
+	case writable:
+		return call, s, api.Errorf(api.Invalid, "provider %s cannot make writable copies", p.Name())
 	}
-	device, err := p.Expose(ctx, s)
+	device, err := d.expose(ctx, p, s)
 	if err != nil {
-		return api.Mount{}, err
+		return call, s, err
 	}
-	if err := os.MkdirAll(path, 0o755); err != nil {
-		return api.Mount{}, err
+	if twin && s.Scratch {
+		if err := d.o.Host.RenewID(ctx, device); err != nil {
+			return call, s, err
+		}
 	}
-	call := MountCall{Device: device, Path: path, FSType: s.FSType, Options: mountOptions(s.FSType, writable), ReadOnly: !writable}
-	if err := d.o.Host.Mount(call); err != nil {
-		return api.Mount{}, err
-	}
-	return api.Mount{MountPoint: s.MountPoint, Path: path, Device: device, Writable: writable}, nil
+	options := strings.Trim(mountOptions(s.FSType, writable)+","+s.Options, ",")
+	return MountCall{Device: device, FSType: s.FSType, Options: options, ReadOnly: !writable}, s, nil
+}
+
+// comparePaths orders paths so that each comes before what lies below it.
+func comparePaths(a, b string) int {
+	return slices.Compare(strings.Split(filepath.Clean(a), "/"), strings.Split(filepath.Clean(b), "/"))
 }
 
 // mountBase is where a set is mounted: by policy and time.
@@ -139,13 +161,31 @@ func (d *Daemon) UmountSet(ctx context.Context, id string) error {
 
 // umount undoes MountSet, however far it got. A set that is not mounted is no error.
 func (d *Daemon) umount(ctx context.Context, m api.Manifest) error {
-	for _, at := range slices.Backward(d.mounted(m)) {
+	record, err := d.recordOf(m.ID)
+	if err != nil {
+		return err
+	}
+	present, err := d.mountsOf(m.ID)
+	if err != nil {
+		return err
+	}
+	for _, at := range slices.Backward(present) {
 		if err := d.o.Host.Unmount(at.Path); err != nil {
 			return err
 		}
-		removeEmpty(at.Path, strings.TrimSuffix(at.Path, at.MountPoint))
+	}
+	for _, at := range slices.Backward(record.Mounts) {
+		removeEmpty(at.Path, at.Base)
 	}
 	removeEmpty(d.mountBase(m), d.o.Config.Daemon.MountDirectory)
+	if err := d.hideSet(ctx, m.ID); err != nil {
+		return err
+	}
+	return d.saveRecord(m.ID, mountRecord{})
+}
+
+// hideSet takes away the devices of a set's snapshots, and throw-away copies altogether.
+func (d *Daemon) hideSet(ctx context.Context, set string) error {
 	var errs []error
 	for _, p := range d.o.Providers {
 		snaps, err := p.Snapshots(ctx)
@@ -153,15 +193,15 @@ func (d *Daemon) umount(ctx context.Context, m api.Manifest) error {
 		var scratch []provider.Snapshot
 		for _, s := range snaps {
 			switch {
-			case s.Set.ID != m.ID:
+			case s.Set.ID != set:
 			case s.Scratch:
 				scratch = append(scratch, s)
 			default:
-				errs = append(errs, p.Hide(ctx, s))
+				errs = append(errs, d.hide(ctx, p, s))
 			}
 		}
 		if len(scratch) > 0 {
-			errs = append(errs, p.Delete(ctx, scratch))
+			errs = append(errs, d.remove(ctx, scratch))
 		}
 	}
 	return errors.Join(errs...)
@@ -170,43 +210,9 @@ func (d *Daemon) umount(ctx context.Context, m api.Manifest) error {
 // removeEmpty removes a directory and its empty parents up to and without stop. Directories that are in use, or on a
 // read-only filesystem because they belong to a snapshot, stay.
 func removeEmpty(dir, stop string) {
-	for ; strings.HasPrefix(dir, stop+"/"); dir = filepath.Dir(dir) {
+	for ; strings.HasPrefix(dir, strings.TrimSuffix(stop, "/")+"/"); dir = filepath.Dir(dir) {
 		if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return
 		}
 	}
-}
-
-// mounted finds where a set is mounted, from the mount table: a snapshot's device is known by its name. Outer mounts
-// come before inner ones.
-func (d *Daemon) mounted(m api.Manifest) []api.Mount {
-	mounts, err := d.o.Host.Mounts()
-	if err != nil {
-		return nil
-	}
-	names := map[string]string{} // device-mapper name of a snapshot → mount point of its origin
-	for _, v := range m.Volumes {
-		vg, lv, _ := strings.Cut(v.Name, "/")
-		names[dm.JoinLVMName(vg, lv, "")] = v.MountPoint
-	}
-	var out []api.Mount
-	for _, f := range fsfreeze.Filesystems(mounts) {
-		if unix.Major(f.Dev) == 0 { // no block device
-			continue
-		}
-		s, err := d.o.Host.Stack(f.Dev)
-		if err != nil {
-			continue
-		}
-		name, scratch := strings.CutSuffix(s.DM, provider.ScratchSuffix)
-		point, ok := names[name]
-		if !ok {
-			continue
-		}
-		for _, x := range f.Mounts {
-			out = append(out, api.Mount{MountPoint: point, Path: x.Point, Device: "/dev/mapper/" + s.DM, Writable: scratch})
-		}
-	}
-	slices.SortStableFunc(out, func(a, b api.Mount) int { return strings.Compare(a.Path, b.Path) })
-	return out
 }

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/fermata-project/fermata/daemon/catalog"
@@ -39,7 +41,11 @@ func (d *Daemon) recover(ctx context.Context) error {
 	d.mu.Lock()
 	c := d.contents
 	d.mu.Unlock()
-	errs = append(errs, d.removeHalfMade(ctx, c))
+	known := maps.Clone(c.Snapshots)
+	for _, s := range c.Scratch {
+		known[s.Set.ID] = append(slices.Clone(known[s.Set.ID]), s)
+	}
+	errs = append(errs, d.removeHalfMade(ctx, c), d.resumeMounts(ctx, known))
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("cannot recover everything: %w", err)
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/fermata-project/fermata/dm"
 	"github.com/fermata-project/fermata/dm/provider"
 	"github.com/fermata-project/fermata/dm/provider/providertest"
+	"github.com/fermata-project/fermata/fsfreeze"
 	"github.com/fermata-project/fermata/hooks"
 )
 
@@ -51,7 +52,8 @@ type world struct {
 	guard   *fakeGuard
 	open    map[string]int // what is held of the system: handles, memory locks
 	writers map[string]*fakeWriter
-	wrong   []string // rules of the kernel, or of the contracts, that were broken
+	mounted []fsfreeze.Mount // of snapshots
+	wrong   []string         // rules of the kernel, or of the contracts, that were broken
 }
 
 // system is a mounted filesystem.
@@ -121,7 +123,7 @@ func (w *world) after() *world {
 func (w *world) still() *world {
 	c := w.copy()
 	c.files = map[string][]byte{}
-	for _, pattern := range []string{"journal/*", "notes/*", "state/sets/*"} {
+	for _, pattern := range []string{"journal/*", "notes/*", "state/sets/*", "mounts/*"} {
 		found, err := filepath.Glob(filepath.Join(w.dir, pattern))
 		if err != nil {
 			w.t.Fatal(err)
@@ -140,7 +142,7 @@ func (w *world) still() *world {
 func (w *world) copy() *world {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	c := &world{t: w.t, dir: w.dir, systems: map[uint64]*system{}, storage: map[string]*providertest.Storage{}, policy: w.policy, writing: w.writing}
+	c := &world{t: w.t, dir: w.dir, systems: map[uint64]*system{}, storage: map[string]*providertest.Storage{}, policy: w.policy, writing: w.writing, mounted: slices.Clone(w.mounted)}
 	c.reset()
 	for dev, s := range w.systems {
 		x := *s
@@ -299,7 +301,7 @@ func (w *world) daemon() *Daemon {
 		providers = append(providers, f)
 	}
 	return New(Options{
-		Version: "test", Config: c, Host: &fakeHost{w}, Providers: providers, RunDir: w.dir,
+		Version: "test", Config: c, Host: &fakeHost{w}, Providers: providers, RunDir: w.dir, LinkDir: filepath.Join(w.dir, "dev", "fermata"),
 		NewWriter: w.newWriter, Log: slog.New(slog.DiscardHandler),
 	})
 }

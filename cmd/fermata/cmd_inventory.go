@@ -38,6 +38,7 @@ var providerList = list[api.Provider]{
 		{name: "kind", help: "built-in, software or hardware", value: func(p api.Provider) string { return p.Kind }},
 		{name: "version", help: "a plug-in's own", value: func(p api.Provider) string { return p.Version }},
 		{name: "usable", help: "whether this host can use it", value: func(p api.Provider) string { return yes(p.Usable) }},
+		{name: "capabilities", help: "what it can do beside taking snapshots", value: func(p api.Provider) string { return words(p.Capabilities) }},
 		{name: "problem", help: "why it cannot", value: func(p api.Provider) string { return p.Problem }},
 	},
 }

@@ -19,7 +19,7 @@ func snapshotCommand(a *app) *cobra.Command {
 		Short: "Take, list, mount and delete snapshot sets",
 		Long:  "Take, list, mount and delete snapshot sets. A set is named by its id, by the beginning of it, by latest, or by latest:POLICY.",
 	},
-		createCommand(a), snapshotListCommand(a), showCommand(a), deleteCommand(a), mountCommand(a), umountCommand(a),
+		createCommand(a), snapshotListCommand(a), showCommand(a), deleteCommand(a), mountCommand(a), umountCommand(a), resizeCommand(a),
 	)
 }
 
@@ -181,6 +181,7 @@ var mountList = list[api.Mount]{
 		{name: "mount_point", help: "where the volume itself is mounted", value: func(m api.Mount) string { return m.MountPoint }},
 		{name: "path", help: "where its snapshot is mounted", value: func(m api.Mount) string { return m.Path }},
 		{name: "device", help: "the snapshot's device", value: func(m api.Mount) string { return m.Device }},
+		{name: "link", help: "a stable link to it", wide: true, value: func(m api.Mount) string { return m.Link }},
 		{name: "writable", help: "a throw-away copy that can be written to", value: func(m api.Mount) string { return yes(m.Writable) }},
 	},
 }

@@ -62,8 +62,27 @@ func (a *app) section(title string, rows [][]string) {
 
 func volumeRows(volumes []api.Snapshot) [][]string {
 	rows := [][]string{{"mounted on", "volume", "fs", "size", "provider", "snapshot", "frozen"}}
+	if slices.ContainsFunc(volumes, func(v api.Snapshot) bool { return v.COW != nil }) {
+		rows[0] = append(rows[0], "copy-on-write used")
+	}
 	for _, v := range volumes {
-		rows = append(rows, []string{v.MountPoint, v.Volume, v.FSType, size(v.Size), v.Provider, v.Name, yes(v.Frozen)})
+		row := []string{v.MountPoint, v.Volume, v.FSType, size(v.Size), v.Provider, v.Name, yes(v.Frozen)}
+		if len(rows[0]) > len(row) {
+			use := cowUse(v)
+			if v.COW != nil {
+				use += " of " + size(v.COW.Size)
+			}
+			row = append(row, use)
+		}
+		rows = append(rows, row)
+		note := func(text string, says bool) {
+			if says {
+				rows = append(rows, []string{"", "  " + text})
+			}
+		}
+		note("inside "+v.Inside+", as a file", v.Inside != "")
+		note("volatile: a reboot takes it away", v.Volatile)
+		note("lost: "+v.Invalid, v.Invalid != "")
 		for _, p := range slices.Sorted(maps.Keys(v.Refused)) {
 			rows = append(rows, []string{"", "  not " + p + ": " + v.Refused[p]})
 		}

@@ -120,8 +120,22 @@ type Snapshot struct {
 	// Inside names the volume of the set that has this one in it, as the file of a loop device: then it was frozen with
 	// the others, and has no snapshot of its own.
 	Inside string `json:"inside,omitempty"`
+	// Volatile: a reboot takes the snapshot away.
+	Volatile bool `json:"volatile,omitempty"`
+	// Invalid says why the snapshot's content is lost.
+	Invalid string `json:"invalid,omitempty"`
+	// COW is the snapshot's own copy-on-write area, for a provider whose snapshots have one; it is not part of the stored
+	// document.
+	COW *COW `json:"cow,omitempty"`
 	// Refused says, in a plan, why other providers do not take the volume.
 	Refused map[string]string `json:"refused,omitempty"`
+}
+
+// COW is the state of a copy-on-write area. When it is full, the snapshot is lost.
+type COW struct {
+	Size     uint64 `json:"size_bytes"`
+	Used     uint64 `json:"used_bytes"`
+	Metadata uint64 `json:"metadata_bytes"` // part of Used
 }
 
 // Mount is one mounted snapshot of a set.
@@ -129,7 +143,8 @@ type Mount struct {
 	MountPoint string `json:"mount_point"` // of the origin
 	Path       string `json:"path"`        // where the snapshot is mounted
 	Device     string `json:"device"`
-	Writable   bool   `json:"writable"` // a throw-away copy of the snapshot
+	Link       string `json:"link,omitempty"` // to Device: /dev/fermata/SET/VOLUME
+	Writable   bool   `json:"writable"`       // a throw-away copy of the snapshot
 }
 
 // Phase is how long one phase of the transaction took, from the monotonic clock.
@@ -171,7 +186,8 @@ type Provider struct {
 	Kind    string `json:"kind"`              // built-in, software, hardware; empty if a plug-in could not be asked
 	Version string `json:"version,omitempty"` // a plug-in's own
 	Usable  bool   `json:"usable"`
-	// Capabilities are what a plug-in says of itself: see docs/providers.md.
+	// Capabilities beyond taking snapshots: of a built-in one copy (writable copies), pools, usage and resize (copy-on-write
+	// areas); what a plug-in says of itself: see docs/providers.md.
 	Capabilities []string `json:"capabilities,omitempty"`
 	Problem      string   `json:"problem,omitempty"`
 }
@@ -265,6 +281,15 @@ type MountOptions struct {
 	Target string `json:"target,omitempty"`
 }
 
+// ResizeOptions say how large the copy-on-write areas of a set's snapshots shall be.
+type ResizeOptions struct {
+	// Volume is the one whose snapshot is meant: its name, mount point or device; empty: all of the set.
+	Volume string `json:"volume,omitempty"`
+	// Size in bytes, of each; or, if Grow, so many more than it has.
+	Size uint64 `json:"size_bytes"`
+	Grow bool   `json:"grow,omitempty"`
+}
+
 // Service is what the daemon does for a requester. The bus exports it; clients call it through the bus.
 type Service interface {
 	// CreateSet takes a set, or plans it. Progress is called with each phase that begins, and must not block.
@@ -273,6 +298,8 @@ type Service interface {
 	DeleteSet(ctx context.Context, id string) error
 	MountSet(ctx context.Context, id string, o MountOptions) ([]Mount, error)
 	UmountSet(ctx context.Context, id string) error
+	// ResizeSet grows copy-on-write areas, and returns the volumes whose snapshots were meant, as they are then.
+	ResizeSet(ctx context.Context, id string, o ResizeOptions) ([]Snapshot, error)
 	Writers() []Writer
 	Providers() []Provider
 	Pools(ctx context.Context) ([]Pool, error)

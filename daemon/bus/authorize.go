@@ -20,6 +20,8 @@ const (
 	Delete Action = "delete"
 	// Mount a snapshot set, or unmount it.
 	Mount Action = "mount"
+	// Resize the copy-on-write areas of a snapshot set.
+	Resize Action = "resize"
 	// Read the inventories, sets and jobs.
 	Read Action = "read"
 )

@@ -324,6 +324,7 @@ func TestEveryMethodAsks(t *testing.T) {
 		{manager, api.ManagerInterface + ".DeleteSet", []any{"latest"}, bus.Delete},
 		{manager, api.ManagerInterface + ".MountSet", []any{"latest", options{}}, bus.Mount},
 		{manager, api.ManagerInterface + ".UmountSet", []any{"latest"}, bus.Mount},
+		{manager, api.ManagerInterface + ".ResizeSet", []any{"latest", map[string]dbus.Variant{"size_bytes": dbus.MakeVariant(uint64(1))}}, bus.Resize},
 		{manager, api.ManagerInterface + ".GetSet", []any{"latest"}, bus.Read},
 		{manager, api.ManagerInterface + ".ListSets", nil, bus.Read},
 		{manager, api.ManagerInterface + ".ListWriters", nil, bus.Read},

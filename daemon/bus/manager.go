@@ -42,6 +42,9 @@ func (l *link) manager() iface {
 				doc: "Mounts a set. Options: writable b, target s. The job's result is the array of mounts."},
 			{name: "UmountSet", action: Mount, in: "id", out: "job", fn: l.umountSet,
 				doc: "Unmounts a set."},
+			{name: "ResizeSet", action: Resize, in: "id options", out: "job", fn: l.resizeSet,
+				doc: "Grows the copy-on-write areas of a set's snapshots. Options: volume s, size_bytes t, grow b (size_bytes is added). " +
+					"The job's result is the array of the volumes meant."},
 			{name: "GetSet", action: Read, in: "id", out: "json", fn: l.getSet,
 				doc: "The manifest of a set."},
 			{name: "ListSets", action: Read, out: "json", fn: l.listSets,
@@ -108,6 +111,20 @@ func (l *link) umountSet(c call, ref string) (dbus.ObjectPath, error) {
 	}
 	return pathOf(l.jobs.start("umount", c.sender, func(ctx context.Context, _ *job) (any, error) {
 		return nil, l.svc.UmountSet(ctx, m.ID)
+	}))
+}
+
+func (l *link) resizeSet(c call, ref string, o map[string]dbus.Variant) (dbus.ObjectPath, error) {
+	options, err := decodeResizeOptions(o)
+	if err != nil {
+		return "/", err
+	}
+	m, err := resolve(l.svc.Sets(), ref)
+	if err != nil {
+		return "/", err
+	}
+	return pathOf(l.jobs.start("resize", c.sender, func(ctx context.Context, _ *job) (any, error) {
+		return l.svc.ResizeSet(ctx, m.ID, options)
 	}))
 }
 

@@ -108,6 +108,19 @@ func decodeMountOptions(o options) (m api.MountOptions, err error) {
 	return m, err
 }
 
+// decodeResizeOptions makes resize options of the options of ResizeSet.
+func decodeResizeOptions(o options) (r api.ResizeOptions, err error) {
+	err = o.decode(map[string]field{
+		"volume":     text(&r.Volume, maxPathLength),
+		"size_bytes": value(&r.Size),
+		"grow":       value(&r.Grow),
+	})
+	if err == nil && r.Size == 0 {
+		err = api.Errorf(api.Invalid, "option size_bytes is missing, or 0")
+	}
+	return r, err
+}
+
 // value stores a value of exactly the type of its place.
 func value[T any](to *T) field {
 	return func(v dbus.Variant) error {

@@ -36,6 +36,15 @@ func (l *link) set() iface {
 					}
 					return l.umountSet(c, id)
 				}},
+			{name: "Resize", action: Resize, in: "options", out: "job",
+				doc: "Grows the copy-on-write areas of the set's snapshots. Options: volume s, size_bytes t, grow b.",
+				fn: func(c call, o map[string]dbus.Variant) (dbus.ObjectPath, error) {
+					id, err := l.setAt(c.path)
+					if err != nil {
+						return "/", err
+					}
+					return l.resizeSet(c, id, o)
+				}},
 		},
 		properties: setTable,
 	}

@@ -59,6 +59,17 @@ func Assemble(snaps []provider.Snapshot, manifests map[string]api.Manifest) Cont
 			m.State = api.Damaged
 			m.Reasons = append(slices.Clone(m.Reasons), fmt.Sprintf("%d of %d snapshots exist", len(members), members[0].Set.Members))
 		}
+		m.Volumes = slices.Clone(m.Volumes)
+		for _, s := range members {
+			i := slices.IndexFunc(m.Volumes, func(v api.Snapshot) bool { return v.Name == s.Name })
+			if i >= 0 {
+				m.Volumes[i].Volatile, m.Volumes[i].Invalid = s.Volatile, s.Invalid
+			}
+			if s.Invalid != "" {
+				m.State = api.Damaged
+				m.Reasons = append(slices.Clone(m.Reasons), fmt.Sprintf("the snapshot of %s is lost: %s", s.Origin, s.Invalid))
+			}
+		}
 		c.Sets = append(c.Sets, m)
 	}
 	slices.SortFunc(c.Sets, func(a, b api.Manifest) int { return strings.Compare(a.ID, b.ID) })

@@ -44,6 +44,20 @@ func TestAssemble(t *testing.T) {
 	}
 }
 
+// A snapshot whose content is lost damages its set; one that a reboot takes says so.
+func TestAssembleInvalid(t *testing.T) {
+	lost, fleeting := snap("a", "vg/1", 2), snap("a", "vg/2", 2)
+	lost.Invalid, fleeting.Volatile = "its area overflowed", true
+	known := map[string]api.Manifest{"a": {ID: "a", Reasons: []string{"one"}, Volumes: []api.Snapshot{{Name: "vg/1"}, {Name: "vg/2"}}}}
+	m := Assemble([]provider.Snapshot{lost, fleeting}, known).Sets[0]
+	if m.State != api.Damaged || len(m.Reasons) != 2 || m.Volumes[0].Invalid == "" || m.Volumes[0].Volatile || !m.Volumes[1].Volatile {
+		t.Errorf("got %+v", m)
+	}
+	if v := known["a"].Volumes; v[0].Invalid != "" || v[1].Volatile {
+		t.Errorf("the stored manifest was changed: %+v", v)
+	}
+}
+
 func TestStore(t *testing.T) {
 	s := Store{Dir: filepath.Join(t.TempDir(), "sets")}
 	if m, err := s.Load(); len(m) != 0 || err != nil {

@@ -100,6 +100,13 @@ func TestLifeOfASet(t *testing.T) {
 	if err := c.DeleteSet(ctx, m.ID); api.Of(err) != api.Refused {
 		t.Errorf("deleting a mounted set: %v", err)
 	}
+	grown, err := c.ResizeSet(ctx, m.ID, api.ResizeOptions{Volume: m.Volumes[0].Volume, Size: 1 << 30, Grow: true})
+	if err != nil || len(grown) != 1 || grown[0].COW == nil || grown[0].COW.Size != 2<<30 {
+		t.Errorf("resized: %+v, %v", grown, err)
+	}
+	if _, err := c.ResizeSet(ctx, m.ID, api.ResizeOptions{}); api.Of(err) != api.Invalid {
+		t.Errorf("resized to nothing: %v", err)
+	}
 	if err := c.UmountSet(ctx, m.ID); err != nil {
 		t.Error(err)
 	}

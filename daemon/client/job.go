@@ -46,6 +46,18 @@ func (c *Client) UmountSet(ctx context.Context, ref string) error {
 	return err
 }
 
+// ResizeSet grows copy-on-write areas of a set and returns the volumes that were meant.
+func (c *Client) ResizeSet(ctx context.Context, ref string, o api.ResizeOptions) ([]api.Snapshot, error) {
+	options := map[string]dbus.Variant{"size_bytes": dbus.MakeVariant(o.Size)}
+	if o.Volume != "" {
+		options["volume"] = dbus.MakeVariant(o.Volume)
+	}
+	if o.Grow {
+		options["grow"] = dbus.MakeVariant(true)
+	}
+	return runJob[[]api.Snapshot](ctx, c, nil, "ResizeSet", ref, options)
+}
+
 // requestOptions writes a request as the options of the method CreateSet.
 func requestOptions(r api.Request) map[string]dbus.Variant {
 	o := map[string]dbus.Variant{}

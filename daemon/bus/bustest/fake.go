@@ -199,6 +199,34 @@ func (f *Fake) UmountSet(_ context.Context, id string) error {
 	})
 }
 
+// ResizeSet implements api.Service.
+func (f *Fake) ResizeSet(_ context.Context, id string, o api.ResizeOptions) (done []api.Snapshot, err error) {
+	err = f.change(id, func(i int) error {
+		for k := range f.sets[i].Volumes {
+			v := &f.sets[i].Volumes[k]
+			if o.Volume != "" && o.Volume != v.Volume && o.Volume != v.MountPoint {
+				continue
+			}
+			cow := api.COW{Size: 1 << 30, Used: 1 << 28, Metadata: 1 << 14}
+			if v.COW != nil {
+				cow = *v.COW
+			}
+			if o.Grow {
+				cow.Size += o.Size
+			} else {
+				cow.Size = max(cow.Size, o.Size)
+			}
+			v.COW = &cow
+			done = append(done, *v)
+		}
+		if done == nil {
+			return api.Errorf(api.Invalid, "no volume %q", o.Volume)
+		}
+		return nil
+	})
+	return done, err
+}
+
 // Writers implements api.Service.
 func (f *Fake) Writers() []api.Writer {
 	return []api.Writer{
@@ -210,7 +238,7 @@ func (f *Fake) Writers() []api.Writer {
 
 // Providers implements api.Service.
 func (f *Fake) Providers() []api.Provider {
-	return []api.Provider{{Name: "thin", Kind: "built-in", Usable: true}, {Name: "san", Kind: "hardware", Problem: "plug-in not found"}}
+	return []api.Provider{{Name: "thin", Kind: "built-in", Usable: true, Version: "1.2", Capabilities: []string{"copy", "pools"}}, {Name: "san", Kind: "hardware", Problem: "plug-in not found"}}
 }
 
 // Pools implements api.Service.

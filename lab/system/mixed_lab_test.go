@@ -1,0 +1,196 @@
+//go:build lab
+
+package system
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/fermata-project/fermata/daemon/api"
+	"github.com/fermata-project/fermata/lab/labtest"
+)
+
+func write(t testing.TB, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func wantFile(t testing.TB, path, text string) {
+	t.Helper()
+	if b, err := os.ReadFile(path); err != nil || string(b) != text {
+		t.Errorf("%s: got %q, %v, want %q", path, b, err, text)
+	}
+}
+
+// at makes a directory and mounts there for the duration of the test.
+func at(t testing.TB, point string, args ...string) {
+	t.Helper()
+	if err := os.MkdirAll(point, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	labtest.Run(t, append(append([]string{"mount"}, args...), point)...)
+	t.Cleanup(func() {
+		labtest.Run(t, "umount", point)
+		os.Remove(point)
+	})
+}
+
+// A btrfs on a thin volume, whose device the mount table does not tell: frozen, captured, and mounted beside its origin,
+// whose id it has. Two mounts of its subvolumes are one volume.
+func TestBtrfs(t *testing.T) {
+	vols := thinVolumes(t, 1)
+	b := labtest.Thin(t, "vg", "b", "300m", "btrfs")
+	labtest.Run(t, "btrfs", "subvolume", "create", b.Point+"/@home")
+	at(t, "/srv/home", "-o", "subvol=@home", b.Device())
+	write(t, filepath.Join(b.Point, "f"), "1")
+	write(t, "/srv/home/h", "home")
+
+	m := create(t, vols[0].Point, b.Point, "/srv/home")
+	if len(m.Volumes) != 2 || m.Consistency != api.Filesystem || !m.Volumes[1].Frozen || m.Volumes[1].Volume != "vg/b" {
+		t.Errorf("got %+v", m)
+	}
+	write(t, filepath.Join(b.Point, "f"), "2")
+	for _, writable := range []bool{false, true, false} {
+		args := []string{"snapshot", "mount", m.ID}
+		if writable {
+			args = append(args, "--writable")
+		}
+		must(t, args...)
+		path := mounted(t, m.ID, b.Point)
+		wantFile(t, filepath.Join(path, "f"), "1")
+		wantFile(t, filepath.Join(path, "@home/h"), "home")
+		if err := os.WriteFile(filepath.Join(path, "f"), []byte("3"), 0o644); (err == nil) != writable {
+			t.Errorf("writable %v: %v", writable, err)
+		}
+		wantFile(t, filepath.Join(b.Point, "f"), "2")
+		must(t, "snapshot", "umount", m.ID)
+	}
+	// The subvolume that was asked for is what is mounted.
+	h := create(t, "/srv/home")
+	must(t, "snapshot", "mount", h.ID)
+	wantFile(t, filepath.Join(mounted(t, h.ID, "/srv/home"), "h"), "home")
+	must(t, "snapshot", "umount", h.ID)
+
+	b.Writable(t)
+	labtest.Run(t, "btrfs", "scrub", "start", "-B", b.Point)
+	if out := labtest.Run(t, "btrfs", "filesystem", "show", b.Point); !strings.Contains(out, "Total devices 1") {
+		t.Errorf("got %s", out)
+	}
+}
+
+// Everything that can lie on something else: a filesystem in a file of another one, a volume group on such a file, bind
+// mounts, a filesystem mounted read-only, mount points with spaces and newlines.
+func TestStacked(t *testing.T) {
+	vols := thinVolumes(t, 2)
+	srv := vols[0].Point
+	labtest.Run(t, "truncate", "-s", "32M", srv+"/disk.img")
+	labtest.Run(t, "mkfs.ext4", "-q", srv+"/disk.img")
+	at(t, "/srv/image", "-o", "loop", srv+"/disk.img")
+	odd := "/srv/a b\nc\\d"
+	at(t, odd, "--bind", vols[1].Point)
+	write(t, "/srv/image/f", "in the image")
+	write(t, filepath.Join(odd, "f"), "odd")
+
+	m := create(t, "/srv/image", srv, odd, vols[1].Point)
+	if len(m.Volumes) != 3 || m.Consistency != api.Filesystem || m.State != api.Complete {
+		t.Fatalf("got %+v", m)
+	}
+	if v := m.Volumes[0]; !v.Frozen || v.Inside != srv || v.Name != "" {
+		t.Errorf("the image: got %+v", v)
+	}
+	must(t, "snapshot", "mount", m.ID)
+	wantFile(t, filepath.Join(mounted(t, m.ID, vols[1].Point), "f"), "odd")
+	// The image was frozen before the filesystem that holds it: it is clean without a replay.
+	at(t, "/srv/inner", "-o", "loop,ro,noload", filepath.Join(mounted(t, m.ID, srv), "disk.img"))
+	wantFile(t, "/srv/inner/f", "in the image")
+	out := labtest.Run(t, "dumpe2fs", "-h", filepath.Join(mounted(t, m.ID, srv), "disk.img"))
+	if strings.Contains(out, "needs_recovery") {
+		t.Errorf("the image needs a replay:\n%s", out)
+	}
+}
+
+// A mount point whose name has a space and a newline is captured, listed and mounted under that name.
+func TestOddMountPoint(t *testing.T) {
+	vols := thinVolumes(t, 1)
+	odd := "/srv/a b\nc\\d #1"
+	labtest.Run(t, "umount", vols[0].Point)
+	at(t, odd, vols[0].Device())
+	t.Cleanup(func() { vols[0].Mount(t) })
+	write(t, filepath.Join(odd, "f"), "odd")
+	m := create(t, odd)
+	must(t, "snapshot", "mount", m.ID)
+	wantFile(t, filepath.Join(mounted(t, m.ID, odd), "f"), "odd")
+	labtest.Run(t, "rm", "-r", "/var/lib/fermata")
+	labtest.Run(t, "systemctl", "restart", "fermatad")
+	wantFile(t, filepath.Join(mounted(t, m.ID, odd), "f"), "odd") // what the tags tell
+	links, _ := filepath.Glob("/dev/fermata/" + m.ID + "/*")
+	if len(links) != 1 || filepath.Base(links[0]) != `srv-a\x20b\x0ac\x5cd\x20\x231` {
+		t.Errorf("links: %q", links)
+	}
+	must(t, "snapshot", "umount", m.ID)
+	if _, err := os.Stat("/dev/fermata"); err == nil {
+		t.Error("/dev/fermata is left")
+	}
+}
+
+// A filesystem that is mounted read-only is captured, and stays as it was.
+func TestReadOnlyFilesystem(t *testing.T) {
+	vols := thinVolumes(t, 1)
+	write(t, filepath.Join(vols[0].Point, "f"), "1")
+	labtest.Run(t, "mount", "-o", "remount,ro", vols[0].Point)
+	m := create(t, vols[0].Point)
+	labtest.Run(t, "mount", "-o", "remount,rw", vols[0].Point) // fails on a frozen one
+	vols[0].Writable(t)
+	must(t, "snapshot", "mount", m.ID)
+	wantFile(t, filepath.Join(mounted(t, m.ID, vols[0].Point), "f"), "1")
+	must(t, "snapshot", "umount", m.ID)
+}
+
+// A volume without a filesystem: what was written to it is in the image, also what the kernel had not written out yet. It
+// costs consistency, unless a writer speaks for it.
+func TestRawVolume(t *testing.T) {
+	vols := thinVolumes(t, 1)
+	labtest.Run(t, "lvcreate", "-qq", "-y", "-V", "64m", "--thin", "-n", "raw", "vg/pool")
+	labtest.Run(t, "sysctl", "-q", "vm.dirty_writeback_centisecs=0")
+	t.Cleanup(func() { labtest.Run(t, "sysctl", "-q", "vm.dirty_writeback_centisecs=500") })
+	f, err := os.OpenFile("/dev/vg/raw", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	text := strings.Repeat("raw!", 1024)
+	if _, err := f.WriteString(text); err != nil { // it stays in memory
+		t.Fatal(err)
+	}
+	a := fermata(t, "snapshot", "create", "--json", "/dev/vg/raw", vols[0].Point)
+	if a.status != 1 || !strings.Contains(a.stderr, "no filesystem of it is mounted") {
+		t.Errorf("got %+v", a)
+	}
+	a = fermata(t, "snapshot", "create", "--consistency", "crash", "--json", "/dev/vg/raw", vols[0].Point)
+	if a.status != 0 {
+		t.Fatalf("got %+v\n%s", a, journal(t))
+	}
+	var m api.Manifest
+	decode(t, a.stdout, &m)
+	t.Cleanup(func() { fermata(t, "snapshot", "delete", m.ID) })
+	if m.Consistency != api.Crash || len(m.Reasons) != 1 {
+		t.Errorf("got %s, %v", m.Consistency, m.Reasons)
+	}
+	labtest.Run(t, "lvchange", "-qq", "-ay", "-K", m.Volumes[0].Name)
+	b, err := os.ReadFile("/dev/" + m.Volumes[0].Name)
+	if err != nil || !strings.HasPrefix(string(b), text) {
+		t.Errorf("the image begins with %.40q, %v", b, err)
+	}
+	labtest.Run(t, "lvchange", "-qq", "-an", m.Volumes[0].Name)
+	configure(t, map[string]string{
+		"writers.d/db.yaml":   "type: \"null\"\ncomponents: [{name: db, paths: [/dev/vg/raw]}]\n",
+		"policies.d/vol.yaml": "volumes: [/dev/vg/raw, /srv/v1]\nwriters: [db]\n",
+	})
+	if m := create(t, "--policy", "vol"); m.Consistency != api.Application || len(m.Reasons) != 0 {
+		t.Errorf("with a writer: got %s, %v", m.Consistency, m.Reasons)
+	}
+}
