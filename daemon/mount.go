@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/fermata-project/fermata/daemon/api"
 	"github.com/fermata-project/fermata/dm/provider"
 )
@@ -90,6 +92,10 @@ func (d *Daemon) MountSet(ctx context.Context, id string, o api.MountOptions) (m
 			return nil, err
 		}
 		if err := d.o.Host.Mount(call); err != nil {
+			if call.FSType == "btrfs" && errors.Is(err, unix.EEXIST) {
+				err = fmt.Errorf("%w: its origin is mounted, and before Linux 6.7 two btrfs of one id cannot be; provider %s makes no copies that could have another (unmount %s, or take it by a provider that can copy: fermata provider list)",
+					err, s.Provider, s.MountPoint)
+			}
 			return nil, err
 		}
 		mounts = append(mounts, mount)
