@@ -50,6 +50,9 @@ type Whole interface {
 	Load(t testing.TB, o Origin) (stop func())
 }
 
+// Mender is a Bench whose broken pool must be mended before anything can be removed from it.
+type Mender interface{ Mend(t testing.TB) }
+
 // Origin is a volume in use.
 type Origin interface {
 	Volume() provider.Volume

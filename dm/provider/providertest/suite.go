@@ -135,6 +135,7 @@ func (s *set) told() {
 		want := provider.Snapshot{
 			Provider: s.p.Name(), Set: s.id, Name: listed[i].Name, Origin: v.Name, MountPoint: v.MountPoint, FSType: v.FSType,
 			Consistency: s.final.Consistency, Created: s.final.Created, Size: v.Size,
+			Volatile: listed[i].Volatile, // the provider's own to say
 		}
 		if listed[i] != want {
 			s.t.Errorf("listed %+v, want %+v", listed[i], want)
@@ -487,6 +488,9 @@ func brokenPool(t *testing.T, b Bench, breaker Breaker, o Origin) {
 	}
 	if err := x.part.Verify(); !errors.Is(err, provider.ErrPool) {
 		t.Errorf("Verify: %v", err)
+	}
+	if m, ok := b.(Mender); ok {
+		m.Mend(t)
 	}
 	x.undo()
 }

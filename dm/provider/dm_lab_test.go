@@ -1,0 +1,191 @@
+//go:build lab
+
+package provider_test
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fermata-project/fermata/dm"
+	"github.com/fermata-project/fermata/dm/provider"
+	"github.com/fermata-project/fermata/dm/provider/providertest"
+	"github.com/fermata-project/fermata/lab/labtest"
+)
+
+func TestDM(t *testing.T) {
+	providertest.Run(t, func(t *testing.T) providertest.Bench { return newDMBench(t) })
+}
+
+// fixed is a size for everything.
+type fixed uint64
+
+func (f fixed) Of(_, _ uint64) uint64 { return uint64(f) }
+
+// dmBench has linear and striped devices on one disk, and a storage volume on another.
+type dmBench struct {
+	*bench
+	storage string
+	options provider.DMOptions
+	disks   [2]string
+	next    [2]uint64 // first free sector of each disk
+	tables  map[string]string
+	dirs    []string
+}
+
+const mebi = 2048 // sectors
+
+func newDMBench(t *testing.T) *dmBench {
+	labtest.CheckClean(t)
+	control, err := dm.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	disks := labtest.Disks(t)
+	if len(disks) < 2 {
+		t.Fatalf("the lab gave %d disks, the test needs 2", len(disks))
+	}
+	b := &dmBench{
+		bench: &bench{control: control, made: map[string]bool{}}, disks: [2]string(disks[:2]), tables: map[string]string{},
+		storage: "/srv/storage",
+	}
+	b.options = provider.DMOptions{
+		Storage: b.storage, COW: fixed(32 << 20), Reserve: percent(5), Report: func(err error) { t.Errorf("reported: %v", err) },
+	}
+	b.device(t, "storage", b.linear(1, 600*mebi))
+	labtest.Run(t, "mkfs.ext4", "-q", "/dev/mapper/storage")
+	if err := os.MkdirAll(b.storage, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	labtest.Run(t, "mount", "/dev/mapper/storage", b.storage)
+	t.Cleanup(func() { labtest.Run(t, "umount", b.storage) })
+	return b
+}
+
+// linear is a table of so many sectors of a disk.
+func (b *dmBench) linear(disk int, n uint64) string {
+	start := b.next[disk]
+	b.next[disk] += n
+	return fmt.Sprintf("0 %d linear %s %d", n, b.disks[disk], start)
+}
+
+// device makes a device, for as long as the test takes.
+func (b *dmBench) device(t testing.TB, name, table string) {
+	t.Helper()
+	labtest.Run(t, "dmsetup", "create", name, "--verifyudev", "--table", table)
+	b.made[name] = true
+	b.tables[name] = labtest.Run(t, "dmsetup", "table", name)
+	t.Cleanup(func() { labtest.Run(t, "dmsetup", "remove", "--verifyudev", name) })
+}
+
+func (b *dmBench) Provider() provider.Provider { return b.dm() }
+func (b *dmBench) dm() *provider.DM            { return provider.NewDM(b.control, b.options) }
+func (*dmBench) LongestName(int) int           { return 126 }
+
+// Origin makes linear devices of two pieces with ext4, and striped ones with XFS if the name has "two" in it.
+func (b *dmBench) Origin(t testing.TB, group int, name string) providertest.Origin {
+	t.Helper()
+	fstype := "ext4"
+	if strings.Contains(name, "two") {
+		fstype = "xfs"
+		start := b.next[0]
+		b.next[0] += 320 * mebi
+		b.device(t, name, fmt.Sprintf("0 %d striped 2 128 %s %d %s %d", 320*mebi, b.disks[0], start, b.disks[0], start+160*mebi))
+	} else {
+		first := b.linear(group, 40*mebi)
+		b.next[group] += mebi
+		second := b.linear(group, 24*mebi)
+		b.device(t, name, first+"\n"+strings.Replace(second, "0", fmt.Sprint(40*mebi), 1))
+	}
+	labtest.Run(t, "mkfs."+fstype, "-q", "/dev/mapper/"+name)
+	o := &dmMounted{mounted: &mounted{bench: b.bench, v: b.volume(t, name)}, b: b}
+	o.v.FSType, o.v.MountPoint = fstype, filepath.Join("/srv", name)
+	if err := os.MkdirAll(o.v.MountPoint, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	o.mount(t)
+	t.Cleanup(func() { labtest.Run(t, "umount", o.v.MountPoint) })
+	return o
+}
+
+// Traces are devices, loop devices, files, and tables that are not the origins' own.
+func (b *dmBench) Traces(t testing.TB) string {
+	t.Helper()
+	out := []string{b.bench.Traces(t), labtest.Run(t, "losetup", "--list", "--noheadings", "-O", "BACK-FILE")}
+	for _, name := range slices.Sorted(maps.Keys(b.tables)) {
+		if now := labtest.Run(t, "dmsetup", "table", name); now != b.tables[name] {
+			out = append(out, name+": "+now)
+		}
+		if inactive, _, err := b.control.TableInactive(dm.ByName(name)); err != nil || len(inactive) > 0 {
+			out = append(out, fmt.Sprintf("%s, inactive: %v, %v", name, inactive, err))
+		}
+	}
+	entries, err := os.ReadDir(b.storage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if e.Name() != ".fermata.lock" && e.Name() != "lost+found" && e.Name() != "filler" {
+			out = append(out, e.Name())
+		}
+	}
+	return strings.Join(out, "\n")
+}
+
+func (*dmBench) Remove(t testing.TB, snapshot string) {
+	t.Helper()
+	labtest.Run(t, "dmsetup", "remove", "--verifyudev", "fermata@"+snapshot)
+}
+
+func (b *dmBench) Others(t testing.TB, o providertest.Origin) {
+	t.Helper()
+	name := o.Volume().Device
+	if now := labtest.Run(t, "dmsetup", "table", name); now != b.tables[name] {
+		t.Errorf("%s has table %s, had %s", name, now, b.tables[name])
+	}
+	labtest.Run(t, "dmsetup", "suspend", name)
+	labtest.Run(t, "dmsetup", "resume", name)
+}
+
+// Fill leaves less room than a snapshot needs.
+func (b *dmBench) Fill(t testing.TB) {
+	t.Helper()
+	var fs unix.Statfs_t
+	if err := unix.Statfs(b.storage, &fs); err != nil {
+		t.Fatal(err)
+	}
+	labtest.Run(t, "fallocate", "-l", fmt.Sprint((fs.Bavail*uint64(fs.Bsize))-(32<<20)), filepath.Join(b.storage, "filler"))
+}
+
+// Break makes the storage read-only, as its filesystem does when its disk fails.
+func (b *dmBench) Break(t testing.TB) {
+	t.Helper()
+	labtest.Run(t, "mount", "--bind", b.storage, b.storage)
+	labtest.Run(t, "mount", "-o", "remount,bind,ro", b.storage)
+}
+
+func (b *dmBench) Mend(t testing.TB) { labtest.Run(t, "umount", b.storage) }
+
+// dmMounted is a volume with a filesystem.
+type dmMounted struct {
+	*mounted
+	b *dmBench
+}
+
+func (o *dmMounted) Check(t testing.TB) {
+	t.Helper()
+	before := read(t, o.v.MountPoint)
+	labtest.Run(t, "umount", o.v.MountPoint)
+	check := map[string][]string{"ext4": {"e2fsck", "-fn"}, "xfs": {"xfs_repair", "-n"}}[o.v.FSType]
+	labtest.Run(t, append(check, "/dev/mapper/"+o.v.Device)...)
+	o.mount(t)
+	if after := read(t, o.v.MountPoint); !maps.Equal(before, after) {
+		t.Errorf("%s shows something else after it was mounted again", o.v.Name)
+	}
+}
