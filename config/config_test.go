@@ -170,6 +170,7 @@ components:
 		goldenFile{"writers.d/web.yaml", "commands: {freeze: [/bin/hold], thaw: [/bin/let-go, '']}\nlevel: front-end\n"},
 		goldenFile{"writers.d/nothing.yaml", "type: null\n"},
 		goldenFile{"providers.d/thin.yaml", "reserve: {data: 2.5%, metadata: 64M}\n"},
+		goldenFile{"providers.d/dm.yaml", "storage: /srv/store/\ncow: 200%used\nchunk: 64K\nreserve: {data: 1G}\n"},
 		goldenFile{"policies.d/db.yaml", `
 description: |
   The database,
@@ -221,6 +222,10 @@ labels: {tier: gold, example.org/owner: 7}
 	check("web", c.Writers["web"], web)
 	check("nothing", c.Writers["nothing"].Type, WriterNull)
 
+	check("dm", c.Providers["dm"], Provider{
+		Name: "dm", Enabled: true, Reserve: Reserve{Data: Space{Size: 1 << 30}}, COW: COW{UsedPercent: 200},
+		Storage: "/srv/store", Chunk: 64 << 10, File: "/etc/fermata/providers.d/dm.yaml",
+	})
 	check("thin", c.Providers["thin"], Provider{
 		Name: "thin", Enabled: true, Reserve: Reserve{Data: Space{Percent: 2.5}, Metadata: Space{Size: 64 << 20}},
 		File: "/etc/fermata/providers.d/thin.yaml",

@@ -10,10 +10,12 @@ import (
 
 // Provider holds the settings of one provider: those of its file in providers.d, or the defaults.
 type Provider struct {
-	Name    string // one of the kinds below (thick, thin), or a plug-in's own
+	Name    string // one of the kinds below (dm, thick, thin), or a plug-in's own
 	Enabled bool   // default true
 	Reserve Reserve
-	COW     COW     // thick: unless the policy says otherwise; default 10%
+	COW     COW     // dm, thick: unless the policy says otherwise; default 10%
+	Storage string  // dm: the directory for copy-on-write areas; default "": dm takes nothing
+	Chunk   Size    // dm: what is copied at once, 4K to 64K; default 4K
 	Plugin  *Plugin // nil: built in
 	File    string  // where it was read from; "" for the defaults
 
@@ -22,7 +24,7 @@ type Provider struct {
 
 // Reserve is what must stay free where snapshots take their space from: a set that would leave less is refused.
 type Reserve struct {
-	Data     Space // of a thin pool's data; default 5%
+	Data     Space // of a thin pool's data, of the storage volume of dm; default 5%
 	Metadata Space // of a thin pool's metadata; default 10%
 	VG       Space // of a volume group, for thick; default 0
 }
@@ -35,6 +37,17 @@ type providerKind struct {
 }
 
 var providerKinds = map[string]providerKind{
+	"dm": {
+		defaults: Provider{Reserve: Reserve{Data: Space{Percent: 5}}, COW: COW{Percent: 10}, Chunk: 4 << 10},
+		schema: providerMapping(
+			key("reserve", func(p *Provider) *Reserve { return &p.Reserve }, mapping(
+				key("data", func(r *Reserve) *Space { return &r.Data }, space()),
+			)),
+			key("cow", func(p *Provider) *COW { return &p.COW }, cow()),
+			key("storage", func(p *Provider) *string { return &p.Storage }, pathText()),
+			key("chunk", func(p *Provider) *Size { return &p.Chunk }, chunk()),
+		),
+	},
 	"thick": {
 		defaults: Provider{COW: COW{Percent: 10}},
 		schema: providerMapping(
@@ -53,6 +66,15 @@ var providerKinds = map[string]providerKind{
 			)),
 		),
 	},
+}
+
+// chunk reads the size of dm-snapshot's chunks, which are powers of two.
+func chunk() reader[Size] {
+	sizes := map[string]Size{}
+	for s := Size(4 << 10); s <= 64<<10; s *= 2 {
+		sizes[s.String()] = s
+	}
+	return oneOf(sizes)
 }
 
 // providerMapping adds the keys that every kind has.

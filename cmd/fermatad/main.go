@@ -63,7 +63,7 @@ func serve(dir, run string) error {
 	d := daemon.New(daemon.Options{
 		Version: version, Config: c, Log: log, RunDir: run,
 		Host:      daemon.System{Socket: guard.Socket, Notes: guard.Notes, Control: control},
-		Providers: append(usable, providers(c, control)...), Unusable: unusable, NewWriter: daemon.NewWriter,
+		Providers: append(usable, providers(c, control, log)...), Unusable: unusable, NewWriter: daemon.NewWriter,
 	})
 	if err := d.Start(ctx); err != nil {
 		log.Error("starting with problems", "error", err)
@@ -90,7 +90,7 @@ func serve(dir, run string) error {
 }
 
 // providers are the built-in ones that the configuration leaves switched on, in the order of choice.
-func providers(c *config.Config, control *dm.Control) []provider.Provider {
+func providers(c *config.Config, control *dm.Control, log *slog.Logger) []provider.Provider {
 	tools := lvm.New(lvm.Options{}) // one for all, so that they can lock the same volume group
 	var out []provider.Provider
 	if p, err := c.Provider("thin"); err == nil && p.Enabled {
@@ -99,6 +99,12 @@ func providers(c *config.Config, control *dm.Control) []provider.Provider {
 	}
 	if p, err := c.Provider("thick"); err == nil && p.Enabled {
 		out = append(out, provider.NewThick(control, tools, p.COW, p.Reserve.VG))
+	}
+	if p, err := c.Provider("dm"); err == nil && p.Enabled {
+		out = append(out, provider.NewDM(control, provider.DMOptions{
+			Storage: p.Storage, COW: p.COW, Reserve: p.Reserve.Data, Chunk: uint64(p.Chunk),
+			Report: func(err error) { log.Warn("provider dm", "error", err) },
+		}))
 	}
 	return out
 }

@@ -31,7 +31,9 @@ type DM struct {
 }
 
 // COWSize tells how large a copy-on-write area is to be, in bytes, for a volume of a size of which so much is used.
-type COWSize interface{ Of(size, used uint64) uint64 }
+type COWSize interface {
+	Of(size, used uint64) uint64
+}
 
 // DMOptions of NewDM.
 type DMOptions struct {

@@ -69,7 +69,7 @@ func allocate(f *os.File, size uint64) error {
 	case errors.Is(err, unix.EOPNOTSUPP):
 		return fmt.Errorf("cannot allocate %s: %w: its filesystem cannot reserve space (ext4, XFS and btrfs can)", f.Name(), err)
 	case errors.Is(err, unix.ENOSPC):
-		return fmt.Errorf("cannot allocate %s for %s: %w (%w)", mebibytes(size), f.Name(), ErrNoRoom, err)
+		return fmt.Errorf("cannot allocate %s for %s: %w (%w)", inMiB(size), f.Name(), ErrNoRoom, err)
 	case err != nil:
 		return fmt.Errorf("cannot allocate %s: %w", f.Name(), err)
 	}

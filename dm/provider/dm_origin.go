@@ -26,7 +26,9 @@ type slide struct {
 }
 
 // slid: the origin writes through dm-snapshot.
-func (s slide) slid() bool { return s.real.Dev != 0 && slices.Equal(s.live, over(s.real.Dev, sectors(s.original))) }
+func (s slide) slid() bool {
+	return s.real.Dev != 0 && slices.Equal(s.live, over(s.real.Dev, sectors(s.original)))
+}
 
 // armed: the next resume makes it so.
 func (s slide) armed() bool {

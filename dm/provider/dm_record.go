@@ -35,7 +35,7 @@ const (
 	recordVersion = 1
 	recordEnd     = ".fermata.json"
 	areaEnd       = ".fermata.cow"
-	newEnd        = ".new" // of a record that is being written
+	newEnd        = ".new"   // of a record that is being written
 	maxRecord     = 64 << 10 // bytes: paths have at most 4096
 )
 

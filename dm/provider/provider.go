@@ -182,6 +182,13 @@ type Resizer interface {
 	Resize(ctx context.Context, s Snapshot, size uint64) error
 }
 
+// Stored is a provider whose snapshots keep what is overwritten on a filesystem of this host.
+type Stored interface {
+	// Storage lists the devices that this filesystem lies on, the whole stack down. A set of this provider's volumes must
+	// have none of them for a volume, whichever provider takes that: the thaw of one would wait for the thaw of the other.
+	Storage() ([]dm.Dev, error)
+}
+
 // Pooler is a provider whose space comes from pools.
 type Pooler interface {
 	Pools() ([]Pool, error)
