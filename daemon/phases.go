@@ -74,7 +74,11 @@ func (t *transaction) resolve(ctx context.Context) (err error) {
 	if t.plan, err = t.daemon.resolve(t.policy); err != nil {
 		return classed(api.Invalid, err)
 	}
-	for _, s := range t.plan.shares(t.daemon.o.Providers) {
+	shares := t.plan.shares(t.daemon.o.Providers)
+	if err := apart(shares); err != nil {
+		return classed(api.Refused, fmt.Errorf("cannot take a set: %w", err))
+	}
+	for _, s := range shares {
 		if err := s.provider.Admit(ctx, s.volumes); err != nil {
 			return classed(api.Refused, fmt.Errorf("cannot take a set: %w", err))
 		}

@@ -100,15 +100,18 @@ func (p *DM) Storage() ([]dm.Dev, error) {
 
 // below visits what the filesystem of a path lies on.
 func below(path string, mounts []fsfreeze.Mount, visit func(dev uint64) bool) error {
-	sys := os.DirFS("/sys")
-	m := fsfreeze.Under(mounts, path)
-	fs := fsfreeze.Filesystem{Dev: m.Dev, Type: m.FSType, Source: m.Source, Mounts: []fsfreeze.Mount{m}}
-	devs, err := fsfreeze.BlockDevices(sys, fs, deviceAt)
+	on := fsfreeze.Under(mounts, path).Dev
+	all := fsfreeze.Filesystems(mounts)
+	i := slices.IndexFunc(all, func(f fsfreeze.Filesystem) bool { return f.Dev == on })
+	if i < 0 {
+		return fmt.Errorf("%w: nothing is mounted above %s", unix.ENOENT, path)
+	}
+	devs, err := all[i].BlockDevices()
 	if err != nil {
 		return err
 	}
 	for _, dev := range devs {
-		stack, err := fsfreeze.Stack(sys, dev)
+		stack, err := fsfreeze.Stack(os.DirFS("/sys"), dev)
 		if err != nil {
 			return err
 		}
