@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -91,9 +90,6 @@ func (p *DM) Claim(v Volume) (Claim, error) {
 	}
 	if err := copyable(types); err != nil {
 		return Claim{}, err
-	}
-	if _, err := os.Stat(filepath.Join("/sys/dev/block", v.Dev.String(), "mq")); err == nil {
-		return Claim{}, errors.New("it is request-based, under which the kernel slides nothing (multipath: queue_mode bio)")
 	}
 	return Claim{Name: info.Name}, nil
 }

@@ -36,7 +36,6 @@ type dmBench struct {
 	disks   [2]string
 	next    [2]uint64 // first free sector of each disk
 	tables  map[string]string
-	dirs    []string
 }
 
 const mebi = 2048 // sectors
@@ -81,7 +80,11 @@ func (b *dmBench) device(t testing.TB, name, table string) {
 	labtest.Run(t, "dmsetup", "create", name, "--verifyudev", "--table", table)
 	b.made[name] = true
 	b.tables[name] = labtest.Run(t, "dmsetup", "table", name)
-	t.Cleanup(func() { labtest.Run(t, "dmsetup", "remove", "--verifyudev", name) })
+	t.Cleanup(func() {
+		labtest.Run(t, "dmsetup", "remove", "--verifyudev", name)
+		delete(b.made, name)
+		delete(b.tables, name)
+	})
 }
 
 func (b *dmBench) Provider() provider.Provider { return b.dm() }

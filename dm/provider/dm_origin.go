@@ -119,7 +119,11 @@ func (p *DM) slideIn(origin dm.Dev) (slide, error) {
 			return s, err
 		}
 	}
-	return s, p.control.Load(dm.ByDev(origin), over(s.real.Dev, sectors(s.original)), s.origin.ReadOnly)
+	err = p.control.Load(dm.ByDev(origin), over(s.real.Dev, sectors(s.original)), s.origin.ReadOnly)
+	if errors.Is(err, unix.EINVAL) {
+		err = fmt.Errorf("%w (dmesg tells why the kernel does not let dm-snapshot take the place of its target)", err)
+	}
+	return s, err
 }
 
 // settle gives an origin without snapshots its own table back, exactly as it was. Somebody else's table is left alone.

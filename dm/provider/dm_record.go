@@ -142,7 +142,7 @@ func parseRecord(name string, b []byte) (record, error) {
 	if err := json.Unmarshal(b, &r); err != nil {
 		return record{}, fmt.Errorf("cannot read the record of snapshot %s: %w", name, err)
 	}
-	if _, err := dm.ParseDev(r.Device); r.Version != recordVersion || r.Name != name || r.Set.ID == "" || err != nil {
+	if r.Version != recordVersion || r.Name != name || r.Set.ID == "" || r.origin() == 0 || r.origin().String() != r.Device {
 		return record{}, fmt.Errorf("cannot read the record of snapshot %s: it is not one of this version", name)
 	}
 	return r, nil

@@ -58,12 +58,13 @@ func dmSnapshotName(device, id string, i int) string {
 
 // copied are the targets that a second device can map at the same time: they keep nothing on their disks, and nothing in
 // memory that two of them could disagree on.
-var copied = []string{"linear", "striped", "unstriped", "multipath", "delay", "flakey"}
+var copied = []string{"linear", "striped", "unstriped", "delay", "flakey"}
 
 // whyNot are the reasons for the targets that are asked for most.
 var whyNot = map[string]string{
 	"crypt":           "its table holds a key, which Fermata does not copy: take the volume below it, or one of LVM on it",
 	"integrity":       "its table can hold a key, which Fermata does not copy",
+	"multipath":       "the kernel lets no other target take the place of multipath (DM_TARGET_IMMUTABLE): take a volume on it",
 	"thin":            "it is a thin volume: its pool can snapshot it",
 	"thin-pool":       "it is a thin pool",
 	"snapshot":        "it is a snapshot itself",
