@@ -20,7 +20,7 @@ import (
 type DM struct {
 	control *dm.Control
 	storage string
-	cow     COWSize
+	cow     COW
 	reserve Share
 	chunk   uint64 // bytes
 	report  func(error)
@@ -29,16 +29,11 @@ type DM struct {
 	swept     bool
 }
 
-// COWSize tells how large a copy-on-write area is to be, in bytes, for a volume of a size of which so much is used.
-type COWSize interface {
-	Of(size, used uint64) uint64
-}
-
 // DMOptions of NewDM.
 type DMOptions struct {
-	Storage string  // a directory; empty: the provider takes nothing
-	COW     COWSize // unless the policy has another wish
-	Reserve Share   // what stays free of the storage's filesystem
+	Storage string // a directory; empty: the provider takes nothing
+	COW     COW    // unless the policy has another wish
+	Reserve Share  // what stays free of the storage's filesystem
 	// Chunk is how much is copied when one byte of it is overwritten for the first time, in bytes: a power of two from
 	// 4096 to 65536. Small ones make writes to the volume wait less, large ones need less memory. 0: 4096.
 	Chunk uint64
@@ -275,6 +270,13 @@ func (p *DM) sweep() error {
 
 // Expose returns the snapshot's device, which is there as long as the snapshot is.
 func (p *DM) Expose(_ context.Context, s Snapshot) (string, error) {
+	r, err := p.record(s.Name)
+	if err != nil {
+		return "", fmt.Errorf("cannot expose snapshot %s: %w", s.Name, err)
+	}
+	if why := p.invalid(r); why != "" {
+		return "", fmt.Errorf("cannot expose snapshot %s: its content is lost: %s (delete it)", s.Name, why)
+	}
 	info, err := p.control.Info(dm.ByName(ownName + s.Name))
 	if err != nil {
 		return "", err

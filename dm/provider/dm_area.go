@@ -23,7 +23,7 @@ const minArea = 1 << 20
 // areaSize is how large the copy-on-write area for a volume is to be, in bytes: what is wanted, in whole chunks, at most a
 // full copy.
 func areaSize(want, size, chunk uint64) uint64 {
-	return alignUp(min(max(want, minArea), max(size, minArea)), chunk)
+	return roundUp(min(max(want, minArea), max(size, minArea)), chunk)
 }
 
 // want is what the policy, or else the provider, wants for a volume.
@@ -31,7 +31,11 @@ func (p *DM) want(v Volume) uint64 {
 	if v.COW > 0 {
 		return v.COW
 	}
-	return p.cow.Of(v.Size, v.Used)
+	used := v.Used
+	if used == 0 {
+		used = v.Size
+	}
+	return p.cow.Of(v.Size, used)
 }
 
 func (p *DM) areaSize(v Volume) uint64 { return areaSize(p.want(v), v.Size, p.chunk) }
@@ -69,7 +73,7 @@ func allocate(f *os.File, size uint64) error {
 	case errors.Is(err, unix.EOPNOTSUPP):
 		return fmt.Errorf("cannot allocate %s: %w: its filesystem cannot reserve space (ext4, XFS and btrfs can)", f.Name(), err)
 	case errors.Is(err, unix.ENOSPC):
-		return fmt.Errorf("cannot allocate %s for %s: %w (%w)", inMiB(size), f.Name(), ErrNoRoom, err)
+		return fmt.Errorf("cannot allocate %s for %s: %w (%w)", mebibytes(size), f.Name(), ErrNoRoom, err)
 	case err != nil:
 		return fmt.Errorf("cannot allocate %s: %w", f.Name(), err)
 	}

@@ -23,11 +23,6 @@ func TestDM(t *testing.T) {
 	providertest.Run(t, func(t *testing.T) providertest.Bench { return newDMBench(t) })
 }
 
-// fixed is a size for everything.
-type fixed uint64
-
-func (f fixed) Of(_, _ uint64) uint64 { return uint64(f) }
-
 // dmBench has linear and striped devices on one disk, and a storage volume on another.
 type dmBench struct {
 	*bench

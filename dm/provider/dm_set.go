@@ -196,7 +196,7 @@ func (p *DM) good(m *dmMember) error {
 	u, err := p.Usage(m.record.snapshot())
 	if err == nil && u.Invalid {
 		err = fmt.Errorf("%w: the copy-on-write area of %s has overflowed, or could not be written (give it more than %s: cow)",
-			ErrPool, m.name, inMiB(m.record.COW))
+			ErrPool, m.name, mebibytes(m.record.COW))
 	}
 	return err
 }

@@ -54,12 +54,10 @@ func (p *DM) room(need uint64) error {
 	free, keep := fs.Bavail*unit, p.reserve.Of(fs.Blocks*unit)
 	if free < keep || free-keep < need {
 		return fmt.Errorf("%w: the storage volume %s has %s free, the snapshots need %s, and %v is to be kept in reserve (make room, or ask for less: cow)",
-			ErrNoRoom, p.storage, inMiB(free), inMiB(need), p.reserve)
+			ErrNoRoom, p.storage, mebibytes(free), mebibytes(need), p.reserve)
 	}
 	return nil
 }
-
-func inMiB(n uint64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
 
 // apart is nil if the storage lies on none of the volumes: what a frozen volume's snapshot must keep would wait for the
 // thaw, and the thaw for it.

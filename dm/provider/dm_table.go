@@ -102,6 +102,3 @@ func sectors(table []dm.Target) uint64 {
 	last := table[len(table)-1]
 	return last.Start + last.Length
 }
-
-// alignUp rounds up to a multiple of unit.
-func alignUp(n, unit uint64) uint64 { return (n + unit - 1) / unit * unit }
