@@ -29,7 +29,7 @@ var shortGuestPackages = []string{"./dm/...", "./fsfreeze/..."}
 var stages = []stage{
 	{name: "host", alone: true, args: []string{"./..."}},
 	{name: "system 6.1", kernel: "6.1", systemd: true, args: []string{"-skip", "TestOrder", "./lab/system"}},
-	{name: "order 6.1", kernel: "6.1", systemd: true, env: []string{"FERMATA_ORDER_SETS=5"}, args: []string{"-run", "Order", "./lab/system"}},
+	{name: "order 6.1", kernel: "6.1", systemd: true, env: []string{"FERMATA_ORDER_SETS=50"}, args: []string{"-run", "Order", "./lab/system"}},
 	{name: "guest 6.1", kernel: "6.1", args: guestPackages},
 	{name: "system 6.12", kernel: "6.12", systemd: true, env: []string{"FERMATA_ORDER_SETS=5"}, args: append([]string{"-run", short}, "./lab/system")},
 	{name: "system 5.10", kernel: "5.10", systemd: true, env: []string{"FERMATA_ORDER_SETS=5"}, args: append([]string{"-run", short}, "./lab/system")},
@@ -71,7 +71,7 @@ func (s stage) environment() []string {
 	if s.kernel == "" {
 		return nil
 	}
-	env := []string{"FERMATA_LAB_KERNEL=" + s.kernel, "FERMATA_LAB_DISKS=2G 2G", "FERMATA_LAB_TIMEOUT=25m", "FERMATA_LAB_ENV=" + strings.Join(s.env, " ")}
+	env := []string{"FERMATA_LAB_KERNEL=" + s.kernel, "FERMATA_LAB_DISKS=2G 2G", "FERMATA_LAB_TIMEOUT=35m", "FERMATA_LAB_ENV=" + strings.Join(s.env, " ")}
 	if s.systemd {
 		return append(env, "FERMATA_LAB_SYSTEMD=1")
 	}
