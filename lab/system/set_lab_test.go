@@ -134,8 +134,10 @@ func TestInventory(t *testing.T) {
 	}
 	var providers []api.Provider
 	decode(t, must(t, "provider", "list", "--json"), &providers)
-	if len(providers) != 1 || providers[0].Name != "thin" || !providers[0].Usable {
-		t.Errorf("providers: got %+v", providers)
+	for i, name := range []string{"thin", "thick"} { // in the order of choice
+		if len(providers) <= i || providers[i].Name != name || !providers[i].Usable || providers[i].Kind != "built-in" {
+			t.Errorf("providers: got %+v", providers)
+		}
 	}
 	var writers []api.Writer
 	decode(t, must(t, "writer", "list", "--json"), &writers)
