@@ -1,0 +1,279 @@
+// Package clone keeps full copies of snapshots in image files, which outlive the volumes that they were copied from.
+//
+// # On disk
+//
+// A clone of a set is a directory named after the clone's own id, with one image a volume:
+//
+//	DIRECTORY/ID/record.json   what it is, and its state; replaced as a whole
+//	DIRECTORY/ID/0.img         the image, sparse: blocks of zeros are holes
+//	DIRECTORY/ID/0.sum         32 bytes of SHA-256 for each extent of 4 MiB, in order
+//
+// An extent's sum is written only after the extent is on the disk: the length of the sums is how far the copy has got, and
+// what a power cut leaves can be gone on with. The sums are of what was read from the snapshot. When all is copied the
+// image is read back from the disk and compared with them, so that a clone is called complete only if the disk gives back
+// what the snapshot held. The snapshot is read once only: it costs the pool that applications live on.
+//
+// So that clones in any directory are found, an index directory holds a symbolic link to each, made before the copy
+// begins. A lost index costs nothing for the directories that policies name.
+package clone
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/fermata-project/fermata/dm/provider"
+)
+
+// State of a clone.
+type State string
+
+const (
+	Copying  State = "copying"  // or being verified; no snapshot yet
+	Complete State = "complete" // verified
+	Deleting State = "deleting" // nothing of it counts any more
+)
+
+// Record is the document of one clone.
+type Record struct {
+	Version     int             `json:"version"` // of this format: 1
+	ID          string          `json:"id"`      // the clone's own, as a set
+	State       State           `json:"state"`
+	Source      string          `json:"source"` // the set that it is a copy of
+	Policy      string          `json:"policy,omitempty"`
+	Consistency string          `json:"consistency,omitempty"`
+	Created     int64           `json:"created_us"` // the instant that it shows, Unix microseconds
+	Keep        bool            `json:"keep,omitempty"`
+	Rate        uint64          `json:"rate_bytes,omitempty"` // a second; 0: no limit
+	Volumes     []Volume        `json:"volumes"`
+	Manifest    json.RawMessage `json:"manifest,omitempty"` // the set's document, of its owner's making
+
+	dir string
+}
+
+// Volume is one image of a clone.
+type Volume struct {
+	File       string `json:"file"` // in the clone's directory
+	Provider   string `json:"provider"`
+	Snapshot   string `json:"snapshot"` // that it is a copy of, by the provider's name for it
+	Origin     string `json:"origin"`
+	MountPoint string `json:"mount_point,omitempty"`
+	FSType     string `json:"fstype,omitempty"`
+	Options    string `json:"options,omitempty"`
+	Size       uint64 `json:"size_bytes"`
+}
+
+// Image is the path of a volume's image.
+func (r Record) Image(i int) string { return filepath.Join(r.dir, r.Volumes[i].File) }
+
+// Dir is the clone's directory.
+func (r Record) Dir() string { return r.dir }
+
+// Size is that of all volumes together, in bytes.
+func (r Record) Size() (total uint64) {
+	for _, v := range r.Volumes {
+		total += v.Size
+	}
+	return total
+}
+
+const (
+	recordName = "record.json"
+	maxRecord  = 8 << 20 // bytes
+)
+
+// Store finds clones by an index directory, and in directories that are known to hold some.
+type Store struct {
+	Index string
+	Known []string
+}
+
+// Create makes the directory of a clone below dir and writes its record, in state Copying. What fails leaves nothing.
+func (s Store) Create(dir string, r Record) (_ Record, err error) {
+	if !filepath.IsAbs(dir) || r.ID == "" || strings.ContainsAny(r.ID, "/\x00") || strings.HasPrefix(r.ID, ".") {
+		return r, fmt.Errorf("cannot clone to %s: a clone has an absolute directory and an id", dir)
+	}
+	real, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return r, fmt.Errorf("cannot clone to %s: %w", dir, err)
+	}
+	r.Version, r.State, r.dir = 1, Copying, filepath.Join(real, r.ID)
+	if err := os.MkdirAll(s.Index, 0o700); err != nil {
+		return r, err
+	}
+	if err := os.Mkdir(r.dir, 0o700); err != nil {
+		return r, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Remove(r))
+		}
+	}()
+	if err := os.Symlink(r.dir, s.link(r.ID)); err != nil {
+		return r, err
+	}
+	return r, errors.Join(s.Save(r), syncDir(s.Index), syncDir(real))
+}
+
+func (s Store) link(id string) string { return filepath.Join(s.Index, id) }
+
+// Save writes a record so that after a crash either the old one is there or the new one.
+func (s Store) Save(r Record) error {
+	b, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return fmt.Errorf("internal error: cannot encode the record of clone %s: %w", r.ID, err)
+	}
+	name := filepath.Join(r.dir, recordName)
+	f, err := os.OpenFile(name+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fmt.Errorf("cannot save the record of clone %s: %w", r.ID, err)
+	}
+	_, err = f.Write(append(b, '\n'))
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = os.Rename(name+".new", name)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot save the record of clone %s: %w", r.ID, err)
+	}
+	return syncDir(r.dir)
+}
+
+// Load reads all records. What cannot be read is left out and named in the error; a link to nothing is neither.
+func (s Store) Load() ([]Record, error) {
+	dirs := map[string]bool{}
+	links, err := os.ReadDir(s.Index)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("cannot list the clones: %w", err)
+	}
+	for _, l := range links {
+		if dir, err := filepath.EvalSymlinks(s.link(l.Name())); err == nil {
+			dirs[dir] = true
+		}
+	}
+	for _, known := range s.Known {
+		entries, err := os.ReadDir(known)
+		if err != nil {
+			continue // not there, or not mounted now
+		}
+		for _, e := range entries {
+			if dir, err := filepath.EvalSymlinks(filepath.Join(known, e.Name())); err == nil && e.IsDir() {
+				dirs[dir] = true
+			}
+		}
+	}
+	var out []Record
+	var errs []error
+	for dir := range dirs {
+		r, err := read(dir)
+		switch {
+		case errors.Is(err, fs.ErrNotExist): // a crash came before the record, or it is another directory
+		case err != nil:
+			errs = append(errs, fmt.Errorf("cannot read the clone in %s: %w", dir, err))
+		default:
+			out = append(out, r)
+		}
+	}
+	slices.SortFunc(out, func(a, b Record) int { return strings.Compare(a.ID, b.ID) })
+	return out, errors.Join(errs...)
+}
+
+func read(dir string) (r Record, err error) {
+	name := filepath.Join(dir, recordName)
+	info, err := os.Stat(name)
+	if err != nil {
+		return r, err
+	}
+	if info.Size() > maxRecord {
+		return r, fmt.Errorf("%d bytes are more than a record has", info.Size())
+	}
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return r, err
+	}
+	if err := json.Unmarshal(b, &r); err != nil {
+		return r, err
+	}
+	return r, r.check(dir)
+}
+
+// check a record that anybody may have written: its files must lie in its directory.
+func (r *Record) check(dir string) error {
+	if r.Version != 1 {
+		return fmt.Errorf("version %d of its record is not known", r.Version)
+	}
+	if r.ID != filepath.Base(dir) || r.Source == "" || len(r.Volumes) == 0 {
+		return fmt.Errorf("it speaks of clone %q of set %q, with %d volumes", r.ID, r.Source, len(r.Volumes))
+	}
+	for _, v := range r.Volumes {
+		if v.File != filepath.Base(v.File) || !strings.HasSuffix(v.File, imageSuffix) {
+			return fmt.Errorf("%q is no image's name", v.File)
+		}
+	}
+	r.dir = dir
+	return nil
+}
+
+const (
+	imageSuffix = ".img"
+	sumsSuffix  = ".sum"
+)
+
+// Remove deletes a clone's files and its directory. The record goes last: before that it can be done again.
+func (s Store) Remove(r Record) error {
+	var errs []error
+	remove := func(name string) {
+		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	for i := range r.Volumes {
+		remove(r.Image(i))
+		remove(sumsOf(r.Image(i)))
+	}
+	remove(filepath.Join(r.dir, recordName+".new"))
+	if len(errs) == 0 {
+		remove(filepath.Join(r.dir, recordName))
+		remove(r.dir)
+		remove(s.link(r.ID))
+	}
+	return errors.Join(errs...)
+}
+
+func sumsOf(image string) string { return strings.TrimSuffix(image, imageSuffix) + sumsSuffix }
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// snapshots are what a clone is to the catalogue.
+func (r Record) snapshots() []provider.Snapshot {
+	var out []provider.Snapshot
+	if r.State == Copying {
+		return nil
+	}
+	for i, v := range r.Volumes {
+		info, err := os.Stat(r.Image(i))
+		if err != nil && r.State == Complete {
+			continue // the set has lost it
+		}
+		invalid := ""
+		if err == nil && uint64(info.Size()) != v.Size {
+			invalid = fmt.Sprintf("its image has %d bytes and had %d", info.Size(), v.Size)
+		}
+		out = append(out, provider.Snapshot{
+			Provider: Name, Set: provider.Set{ID: r.ID, Policy: r.Policy, Members: len(r.Volumes)}, Name: r.Image(i), Origin: v.Origin,
+			Armed: r.State == Deleting, MountPoint: v.MountPoint, FSType: v.FSType, Options: v.Options, Consistency: r.Consistency,
+			Created: r.Created, Size: v.Size, Invalid: invalid,
+		})
+	}
+	return out
+}

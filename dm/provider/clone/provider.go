@@ -1,0 +1,118 @@
+package clone
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/fermata-project/fermata/dm/loop"
+	"github.com/fermata-project/fermata/dm/provider"
+)
+
+// Name is the provider's name.
+const Name = "clone"
+
+// Provider has the complete clones for snapshots. It makes none in a set: they are made from the snapshots of one.
+type Provider struct{ Store }
+
+var errNoSnapshots = errors.New("it copies finished snapshots only (--method clone)")
+
+func (*Provider) Name() string        { return Name }
+func (*Provider) Kind() provider.Kind { return provider.BuiltIn }
+
+// Claim takes nothing.
+func (*Provider) Claim(provider.Volume) (provider.Claim, error) {
+	return provider.Claim{}, errNoSnapshots
+}
+
+// Admit takes nothing.
+func (*Provider) Admit(context.Context, []provider.Volume) error { return errNoSnapshots }
+
+// Prepare takes nothing.
+func (*Provider) Prepare(context.Context, provider.Set, []provider.Volume) (provider.Enlistment, error) {
+	return nil, errNoSnapshots
+}
+
+// Snapshots lists the images of clones that are complete, or whose deletion is not.
+func (p *Provider) Snapshots(context.Context) ([]provider.Snapshot, error) {
+	records, err := p.Load()
+	var out []provider.Snapshot
+	for _, r := range records {
+		out = append(out, r.snapshots()...)
+	}
+	return out, err
+}
+
+// Mark notes that clones are being deleted.
+func (p *Provider) Mark(_ context.Context, snaps []provider.Snapshot) error {
+	return p.each(snaps, func(r Record) error {
+		r.State = Deleting
+		return p.Save(r)
+	})
+}
+
+// Delete removes the clones that snapshots belong to, whole.
+func (p *Provider) Delete(ctx context.Context, snaps []provider.Snapshot) error {
+	return p.each(snaps, func(r Record) error {
+		for i := range r.Volumes {
+			if err := p.Hide(ctx, provider.Snapshot{Name: r.Image(i)}); err != nil {
+				return err
+			}
+		}
+		return p.Remove(r)
+	})
+}
+
+// each does something once for every clone that snapshots belong to.
+func (p *Provider) each(snaps []provider.Snapshot, do func(Record) error) error {
+	done := map[string]bool{}
+	var errs []error
+	for _, s := range snaps {
+		dir := filepath.Dir(s.Name)
+		if done[dir] {
+			continue
+		}
+		done[dir] = true
+		r, err := read(dir)
+		if err == nil {
+			err = do(r)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("cannot change the clone in %s: %w", dir, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+var sysfs = os.DirFS("/sys")
+
+// Expose makes a read-only loop device of an image, or finds the one that it has.
+func (p *Provider) Expose(_ context.Context, s provider.Snapshot) (string, error) {
+	devices, err := loop.Of(sysfs, s.Name)
+	if err != nil {
+		return "", err
+	}
+	if len(devices) > 0 {
+		return devices[0], nil
+	}
+	f, err := os.Open(s.Name)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	return loop.Attach(f, loop.Options{ReadOnly: true})
+}
+
+// Hide takes the loop devices of an image away.
+func (p *Provider) Hide(_ context.Context, s provider.Snapshot) error {
+	devices, err := loop.Of(sysfs, s.Name)
+	errs := []error{err}
+	for _, d := range devices {
+		errs = append(errs, loop.Detach(d))
+	}
+	return errors.Join(errs...)
+}
+
+var _ provider.Provider = (*Provider)(nil)
