@@ -237,12 +237,12 @@ labels: {tier: gold, example.org/owner: 7}
 	check("db", c.Policies["db"], Policy{
 		Name: "db", Description: "The database,\nall of it\n",
 		Volumes: []string{"/srv/db", "/dev/vg/wal"}, Writers: []string{"postgresql", "web"}, Provider: "thin",
-		Consistency: ConsistencyFilesystem, OnFailure: OnFailureDegrade, Limits: dbLimits,
+		Consistency: ConsistencyFilesystem, Method: MethodCopyOnWrite, OnFailure: OnFailureDegrade, Limits: dbLimits,
 		Retry: Retry{2, time.Minute}, Labels: map[string]string{"tier": "gold", "example.org/owner": "7"},
 		File: "/etc/fermata/policies.d/db.yaml",
 	})
 	check("plain", c.Policies["plain"], Policy{
-		Name: "plain", Volumes: []string{"/srv"}, Consistency: ConsistencyFilesystem, OnFailure: OnFailureAbort,
+		Name: "plain", Volumes: []string{"/srv"}, Consistency: ConsistencyFilesystem, Method: MethodCopyOnWrite, OnFailure: OnFailureAbort,
 		Limits: limits, Retry: Retry{Wait: 10 * time.Second}, File: "/etc/fermata/policies.d/plain.yaml",
 	})
 }

@@ -33,6 +33,16 @@ const (
 	OnFailureDegrade OnFailure = "degrade"
 )
 
+// Method says what a finished set is made of.
+type Method string
+
+const (
+	// MethodCopyOnWrite leaves the snapshots as the providers made them.
+	MethodCopyOnWrite Method = "copy-on-write"
+	// MethodClone copies them in full, after the set is taken.
+	MethodClone Method = "clone"
+)
+
 // Policy is a named kind of snapshot set: the settings of one file in policies.d.
 type Policy struct {
 	Name        string            // 1 to 64 of A-Za-z0-9_-; default the file's base name
@@ -43,6 +53,8 @@ type Policy struct {
 	Providers   map[string]string // for single volumes: path of one of Volumes → name of an enabled Provider
 	COW         COW               // how large copy-on-write areas are; zero: the providers decide
 	Consistency Consistency       // the least that is acceptable; default application with writers, else filesystem
+	Method      Method            // default copy-on-write
+	Clone       Clone             // of MethodClone
 	OnFailure   OnFailure         // default abort; degrade never goes below Consistency
 	Limits      Limits            // the daemon's, where the policy does not set its own
 	Retry       Retry             // after a broken hold or a time-out
@@ -56,9 +68,19 @@ type Retry struct {
 	Wait  time.Duration // before each further try, 0 to 1h; default 10s
 }
 
+// Clone says where full copies go, and how.
+type Clone struct {
+	Directory string // absolute and clean; required by MethodClone
+	Rate      Size   // bytes a second, at least 64K; 0: no limit
+	Keep      bool   // keep the snapshots that were copied
+}
+
+// leastRate is the least that a copy can be limited to, in bytes a second.
+const leastRate = 64 << 10
+
 // defaultPolicy is a policy file's content before it is read.
 func defaultPolicy(name string, limits Limits) Policy {
-	return Policy{Name: name, OnFailure: OnFailureAbort, Limits: limits, Retry: Retry{Wait: 10 * time.Second}}
+	return Policy{Name: name, Method: MethodCopyOnWrite, OnFailure: OnFailureAbort, Limits: limits, Retry: Retry{Wait: 10 * time.Second}}
 }
 
 var policySchema = mapping(
@@ -70,6 +92,12 @@ var policySchema = mapping(
 	key("cow", func(p *Policy) *COW { return &p.COW }, cow()),
 	key("consistency", func(p *Policy) *Consistency { return &p.Consistency },
 		choice(ConsistencyApplication, ConsistencyFilesystem, ConsistencyCrash)),
+	key("method", func(p *Policy) *Method { return &p.Method }, choice(MethodCopyOnWrite, MethodClone)),
+	key("clone", func(p *Policy) *Clone { return &p.Clone }, mapping(
+		key("directory", func(c *Clone) *string { return &c.Directory }, pathText()),
+		key("rate", func(c *Clone) *Size { return &c.Rate }, scalar("a size", ParseRate)),
+		key("keep", func(c *Clone) *bool { return &c.Keep }, boolean()),
+	)),
 	key("on_failure", func(p *Policy) *OnFailure { return &p.OnFailure }, choice(OnFailureAbort, OnFailureDegrade)),
 	key("limits", func(p *Policy) *Limits { return &p.Limits },
 		mapping(limitFields(func(l *Limits) *Limits { return l })...)),
@@ -105,6 +133,12 @@ func (c *Config) checkPolicy(d *decoder, p *Policy) {
 		if p.OnFailure == OnFailureDegrade {
 			d.warnf("on_failure", "degrade has no effect: this policy accepts nothing less than application consistency; add consistency: filesystem or crash")
 		}
+	}
+	switch {
+	case p.Method == MethodClone && p.Clone.Directory == "" && !d.broken("clone") && !d.broken("clone.directory"):
+		d.errorf("method", "clone takes a directory for the copies: name it in clone.directory")
+	case p.Method != MethodClone && d.has("clone") && !d.broken("method"):
+		d.warnf("clone", "this has no effect without method: clone")
 	}
 	for i, name := range p.Writers {
 		if name == "" {
@@ -153,4 +187,13 @@ func checkVolume(s string) error {
 		return fmt.Errorf("%s is no volume: an absolute, clean path of one of the volumes is wanted", quote(s))
 	}
 	return nil
+}
+
+// ParseRate reads how many bytes a second a copy may take: a size of at least 64K, or 0 for no limit.
+func ParseRate(text string) (Size, error) {
+	rate, err := ParseSize(text)
+	if err == nil && rate > 0 && rate < leastRate {
+		err = fmt.Errorf("%s is too little: a rate is at least %v a second, or 0 for no limit", quote(text), Size(leastRate))
+	}
+	return rate, err
 }

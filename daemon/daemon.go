@@ -25,6 +25,7 @@ import (
 	"github.com/fermata-project/fermata/daemon/api"
 	"github.com/fermata-project/fermata/daemon/catalog"
 	"github.com/fermata-project/fermata/dm/provider"
+	"github.com/fermata-project/fermata/dm/provider/clone"
 	"github.com/fermata-project/fermata/hooks"
 )
 
@@ -36,8 +37,9 @@ type Options struct {
 	Providers []provider.Provider // in the order of choice
 	Unusable  []api.Provider      // plug-ins that could not be started, and why
 	NewWriter func(config.Writer) (hooks.Writer, error)
-	RunDir    string // /run/fermata: journal, and what is mounted
-	LinkDir   string // of links to the devices of snapshots; empty: /dev/fermata
+	RunDir    string          // /run/fermata: journal, and what is mounted
+	LinkDir   string          // of links to the devices of snapshots; empty: /dev/fermata
+	Clones    *clone.Provider // one of Providers; nil: no clones are made
 	Log       *slog.Logger
 }
 
@@ -47,6 +49,8 @@ type Daemon struct {
 	store   catalog.Store
 	started time.Time
 	turn    turn
+	life    context.Context // of Start: what runs in the background ends with it
+	copying sync.WaitGroup
 
 	mu        sync.Mutex // guards what follows; never held across anything slow
 	contents  catalog.Contents
@@ -54,6 +58,7 @@ type Daemon struct {
 	running   *transaction
 	recovered []string
 	problems  []string
+	clones    []*cloning
 }
 
 // New makes a daemon; Start makes it ready.
@@ -67,13 +72,16 @@ func New(o Options) *Daemon {
 		started: time.Now(),
 		turn:    newTurn(),
 		listed:  map[string][]provider.Snapshot{},
+		life:    context.Background(),
 	}
 }
 
 // Start repairs what a crash left behind and reads which sets exist. An error says what could not be repaired or read;
 // the daemon can serve all the same.
 func (d *Daemon) Start(ctx context.Context) error {
+	d.life = ctx
 	err := d.recover(ctx) // which reads the sets too
+	err = errors.Join(err, d.resumeClones(ctx))
 	for _, p := range d.o.Config.Problems {
 		d.o.Log.Warn("configuration", "problem", p.Error())
 	}
@@ -122,6 +130,12 @@ func (d *Daemon) Sets() []api.Manifest {
 	for i := range sets {
 		sets[i] = d.told(sets[i], snaps[sets[i].ID])
 	}
+	for _, c := range d.clonings() {
+		if !c.ending.Load() {
+			sets = append(sets, c.shown())
+		}
+	}
+	slices.SortFunc(sets, func(a, b api.Manifest) int { return strings.Compare(a.ID, b.ID) })
 	return sets
 }
 
@@ -148,6 +162,11 @@ func (d *Daemon) find(id string) (api.Manifest, []provider.Snapshot, error) {
 	}
 	switch len(found) {
 	case 0:
+		for _, c := range d.clones {
+			if c.record.ID == id {
+				return api.Manifest{}, nil, api.Errorf(api.Refused, "set %s is still being copied: %d%% are done", id, c.progress().Percent())
+			}
+		}
 		return api.Manifest{}, nil, api.Errorf(api.NotFound, "no set %q", id)
 	case 1:
 		return found[0], d.contents.Snapshots[found[0].ID], nil
@@ -157,14 +176,30 @@ func (d *Daemon) find(id string) (api.Manifest, []provider.Snapshot, error) {
 
 // DeleteSet removes a set, unmounting it first.
 func (d *Daemon) DeleteSet(ctx context.Context, id string) error {
+	if c := d.cloningTo(id); c != nil { // that undoes all of it
+		c.cancel()
+		<-c.ended
+		if api.Of(c.err) == api.Cancelled {
+			return nil
+		}
+		return c.err
+	}
 	release, err := d.turn.take(ctx, false)
 	if err != nil {
 		return err
 	}
 	defer release()
+	return d.deleteSet(ctx, id)
+}
+
+// deleteSet is DeleteSet for who has the turn.
+func (d *Daemon) deleteSet(ctx context.Context, id string) error {
 	m, snaps, err := d.find(id)
 	if err != nil {
 		return err
+	}
+	if d.reads(m.ID) {
+		return api.Errorf(api.Refused, "cannot delete set %s: it is being copied (to stop that, delete the set that it is copied to)", m.ID)
 	}
 	if err := d.umount(ctx, m); err != nil {
 		return fmt.Errorf("cannot delete set %s: %w", m.ID, err)

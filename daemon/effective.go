@@ -45,6 +45,9 @@ func (d *Daemon) policy(r *api.Request) (effective, error) {
 	case len(r.Volumes) == 0:
 		return invalid(errors.New("cannot take a set of nothing: name a policy or volumes"))
 	}
+	if err := d.method(*r, &e); err != nil {
+		return invalid(err)
+	}
 	if r.Consistency != "" {
 		if r.Consistency.Rank() == 0 {
 			return invalid(fmt.Errorf("unknown consistency %q: application, filesystem or crash", r.Consistency))

@@ -202,6 +202,7 @@ func (d *Daemon) hideSet(ctx context.Context, set string) error {
 			case s.Set.ID != set:
 			case s.Scratch:
 				scratch = append(scratch, s)
+			case d.reads(set):
 			default:
 				errs = append(errs, d.hide(ctx, p, s))
 			}

@@ -83,6 +83,9 @@ func (t *transaction) resolve(ctx context.Context) (err error) {
 			return classed(api.Refused, fmt.Errorf("cannot take a set: %w", err))
 		}
 	}
+	if err := t.daemon.admitClone(t.policy, t.plan); err != nil {
+		return err
+	}
 	t.manifest.Volumes = t.plan.snapshots()
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/fermata-project/fermata/config"
 	"github.com/fermata-project/fermata/daemon/api"
 	"github.com/fermata-project/fermata/daemon/journal"
 	"github.com/fermata-project/fermata/hooks"
@@ -152,6 +153,9 @@ func (d *Daemon) CreateSet(ctx context.Context, r api.Request, progress func(str
 	}
 	for try := 0; ; try++ {
 		m, err := d.createOnce(ctx, r, policy, progress)
+		if err == nil && policy.Method == config.MethodClone && !r.DryRun {
+			return d.cloneSet(ctx, *m, policy.Clone, !r.Clone.NoWait, progress)
+		}
 		if err == nil || try >= r.Retry || !api.Of(err).Retryable() {
 			return m, err
 		}

@@ -6,11 +6,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/fermata-project/fermata/config"
 	"github.com/fermata-project/fermata/daemon/api"
 	"github.com/fermata-project/fermata/daemon/client"
 )
@@ -22,6 +24,7 @@ type createFlags struct {
 	ifBusy      string
 	providers   []string
 	labels      []string
+	cloneRate   string
 	timeout     time.Duration
 }
 
@@ -72,12 +75,19 @@ Exit status: 0 as asked, 1 failed, 2 usage, 3 made with less consistency than as
 	fs.BoolVar(&f.request.DryRun, "dry-run", false, "print the plan and do nothing")
 	fs.IntVar(&f.request.Retry, "retry", 0, "try again `N` times (0 to 10) when a hold was broken")
 	fs.DurationVar(&f.request.RetryWait, "retry-wait", 0, "pause `TIME` before each retry, such as 30s")
+	fs.StringVar(&f.request.Method, "method", "", "`copy-on-write|clone`: clone copies the set in full after it is taken")
+	fs.StringVar(&f.request.Clone.Directory, "clone-to", "", "directory `DIR` for the copies")
+	fs.StringVar(&f.cloneRate, "clone-rate", "", "copy at most `SIZE` a second, such as 50M")
+	fs.BoolVar(&f.request.Clone.Keep, "clone-keep", false, "keep the snapshots that were copied")
+	fs.BoolVar(&f.request.Clone.NoWait, "no-wait", false, "do not wait for the copy")
 	fs.StringArrayVar(&f.labels, "label", nil, "`KEY=VALUE` to keep with the set (repeatable)")
 	fs.DurationVar(&f.timeout, "timeout", 0, "give up and undo after `TIME`, such as 5m")
 	fs.BoolVarP(&a.quiet, "quiet", "q", false, "print the id only")
 	_ = cmd.RegisterFlagCompletionFunc("policy", completePolicies)
 	_ = cmd.RegisterFlagCompletionFunc("consistency", cobra.FixedCompletions([]string{"application", "filesystem", "crash"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("if-busy", cobra.FixedCompletions([]string{"wait", "fail"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("method", cobra.FixedCompletions([]string{api.CopyOnWrite, api.Clone}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.MarkFlagDirname("clone-to")
 	_ = cmd.RegisterFlagCompletionFunc("writer", completeWriters)
 	_ = cmd.RegisterFlagCompletionFunc("provider", completeProviders)
 	return cmd
@@ -99,6 +109,9 @@ func (f createFlags) resolve(args []string) (api.Request, error) {
 		return r, fmt.Errorf("--retry-wait %s is not between 0 and 1h", r.RetryWait)
 	case f.timeout < 0:
 		return r, fmt.Errorf("--timeout %s is negative", f.timeout)
+	}
+	if err := f.resolveClone(&r); err != nil {
+		return r, err
 	}
 	for _, arg := range args {
 		if !strings.ContainsRune(arg, '/') && arg != "." && arg != ".." {
@@ -163,6 +176,33 @@ func chooseProviders(r *api.Request, words []string) error {
 	return nil
 }
 
+// resolveClone checks the options of method clone.
+func (f createFlags) resolveClone(r *api.Request) error {
+	if r.Clone.Directory != "" {
+		dir, err := filepath.Abs(r.Clone.Directory)
+		if err != nil {
+			return err
+		}
+		r.Clone.Directory = dir
+	}
+	if f.cloneRate != "" {
+		rate, err := config.ParseRate(f.cloneRate)
+		if err != nil {
+			return fmt.Errorf("--clone-rate: %w", err)
+		}
+		r.Clone.Rate = uint64(rate)
+	}
+	switch {
+	case r.Method != "" && r.Method != api.CopyOnWrite && r.Method != api.Clone:
+		return fmt.Errorf("--method %q is neither copy-on-write nor clone", r.Method)
+	case r.Method == api.Clone && r.Policy == "" && r.Clone.Directory == "":
+		return fmt.Errorf("--method clone takes --clone-to")
+	case r.Method != api.Clone && r.Policy == "" && r.Clone != (api.CloneOptions{}):
+		return fmt.Errorf("--clone-to, --clone-rate, --clone-keep and --no-wait take --method clone")
+	}
+	return nil
+}
+
 // createStatus is the exit status for a set that was made: 3 if it claims less than it could, unless whoever asked
 // said that this much is enough.
 func createStatus(r api.Request, m *api.Manifest) int {
@@ -192,7 +232,22 @@ func progressLine(w io.Writer) (progress func(string), finish func()) {
 		return nil, func() {}
 	}
 	const erase = "\r\x1b[K"
-	return func(phase string) { fmt.Fprintf(w, "%s%s …", erase, printable(phase)) }, func() { fmt.Fprint(w, erase) }
+	return func(phase string) { fmt.Fprintf(w, "%s%s …", erase, bar(printable(phase))) }, func() { fmt.Fprint(w, erase) }
+}
+
+// bar draws the share of a phase that ends with one: "clone 43%".
+func bar(phase string) string {
+	words := strings.Fields(phase)
+	if len(words) == 0 {
+		return phase
+	}
+	percent, err := strconv.Atoi(strings.TrimSuffix(words[len(words)-1], "%"))
+	if err != nil || !strings.HasSuffix(phase, "%") || percent < 0 || percent > 100 {
+		return phase
+	}
+	const width = 40
+	done := percent * width / 100
+	return fmt.Sprintf("[%s%s] %s", strings.Repeat("#", done), strings.Repeat(".", width-done), phase)
 }
 
 // isTerminal takes any character device for one, except under TERM=dumb.

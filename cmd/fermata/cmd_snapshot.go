@@ -30,15 +30,23 @@ var setList = list[api.Manifest]{
 		{name: "policy", help: "the policy it was taken by", value: func(m api.Manifest) string { return m.Policy }},
 		{name: "created", help: "the instant that it shows", value: func(m api.Manifest) string { return instant(m.Created) }},
 		{name: "consistency", help: "what it claims", value: func(m api.Manifest) string { return string(m.Consistency) }},
-		{name: "state", help: "complete or damaged", value: func(m api.Manifest) string { return string(m.State) }},
+		{name: "state", help: "complete or damaged; cloning, with how much of it is done", value: setState},
 		{name: "volumes", help: "how many volumes", right: true, value: func(m api.Manifest) string { return strconv.Itoa(len(m.Volumes)) }},
 		{name: "mounted", help: "where it is mounted, if once; else how often", value: mounted},
 		{name: "freeze_window", help: "how long filesystems were blocked", wide: true, right: true, value: func(m api.Manifest) string { return span(m.Window) }},
 		{name: "duration", help: "how long the transaction took", wide: true, right: true, value: func(m api.Manifest) string { return span(m.Duration) }},
 		{name: "writers", help: "the writers that took part", wide: true, value: func(m api.Manifest) string { return writerNames(m) }},
 		{name: "reasons", help: "why the consistency is less than it could be", wide: true, value: func(m api.Manifest) string { return words(m.Reasons) }},
+		{name: "clone_of", help: "the set that it is a full copy of", wide: true, value: func(m api.Manifest) string { return m.CloneOf }},
 		{name: "labels", help: "its labels", wide: true, value: func(m api.Manifest) string { return labelText(m.Labels) }},
 	},
+}
+
+func setState(m api.Manifest) string {
+	if m.Progress == nil {
+		return string(m.State)
+	}
+	return fmt.Sprintf("%s %d%%", m.State, m.Progress.Percent())
 }
 
 func mounted(m api.Manifest) string {

@@ -38,6 +38,10 @@ func (a *app) printHead(m *api.Manifest) {
 	for _, r := range m.Reasons {
 		add("  because", r)
 	}
+	if m.State == api.Cloning {
+		add("state", setState(*m))
+	}
+	add("clone of", m.CloneOf)
 	if m.State == api.Damaged {
 		add("state", "damaged: a snapshot is gone or invalid")
 	}

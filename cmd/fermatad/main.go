@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/godbus/dbus/v5"
@@ -22,6 +23,7 @@ import (
 	"github.com/fermata-project/fermata/dm"
 	"github.com/fermata-project/fermata/dm/lvm"
 	"github.com/fermata-project/fermata/dm/provider"
+	"github.com/fermata-project/fermata/dm/provider/clone"
 	"github.com/fermata-project/fermata/dm/provider/plugin"
 	"github.com/fermata-project/fermata/fsfreeze/guard"
 	"github.com/fermata-project/fermata/hooks"
@@ -60,10 +62,11 @@ func serve(dir, run string) error {
 		Devices: plugin.DeviceMapper{Control: control}, Log: log, Trust: hooks.CheckOwnership,
 	})
 	defer closePlugins(usable, log)
+	clones := &clone.Provider{Store: daemon.CloneStore(c)}
 	d := daemon.New(daemon.Options{
 		Version: version, Config: c, Log: log, RunDir: run,
 		Host:      daemon.System{Socket: guard.Socket, Notes: guard.Notes, Control: control},
-		Providers: append(usable, providers(c, control, log)...), Unusable: unusable, NewWriter: daemon.NewWriter,
+		Providers: slices.Concat(usable, providers(c, control, log), []provider.Provider{clones}), Clones: clones, Unusable: unusable, NewWriter: daemon.NewWriter,
 	})
 	if err := d.Start(ctx); err != nil {
 		log.Error("starting with problems", "error", err)
@@ -83,9 +86,11 @@ func serve(dir, run string) error {
 		if err := systemd.Ready("ready"); err != nil {
 			log.Warn("systemd was not told", "error", err)
 		}
-		exitWhenIdle(ctx, server, c.Daemon.IdleExit, exit)
+		exitWhenIdle(ctx, server, d, c.Daemon.IdleExit, exit)
 	}()
 	err = server.Serve(ctx, func() (*dbus.Conn, error) { return dbus.ConnectSystemBus() })
+	stop()
+	d.Wait()
 	return errors.Join(err, systemd.Stopping())
 }
 
@@ -110,7 +115,7 @@ func providers(c *config.Config, control *dm.Control, log *slog.Logger) []provid
 }
 
 // exitWhenIdle ends the daemon when nobody has asked for anything for a while; the bus starts it again.
-func exitWhenIdle(ctx context.Context, s *bus.Server, limit time.Duration, exit func()) {
+func exitWhenIdle(ctx context.Context, s *bus.Server, d *daemon.Daemon, limit time.Duration, exit func()) {
 	if limit <= 0 {
 		return
 	}
@@ -121,7 +126,7 @@ func exitWhenIdle(ctx context.Context, s *bus.Server, limit time.Duration, exit 
 			last = began
 		}
 		left := limit - time.Since(last)
-		if left <= 0 && !s.Busy() {
+		if left <= 0 && !s.Busy() && !d.Busy() {
 			exit()
 			return
 		}

@@ -67,8 +67,45 @@ type Request struct {
 	// Retry is how often a set that failed in a way that a retry can mend is tried again (0 to 10), RetryWait the pause before each.
 	Retry     int           `json:"retry,omitempty"`
 	RetryWait time.Duration `json:"retry_wait_ns,omitempty"`
+	// Method is copy-on-write or clone; empty: what the policy says, or copy-on-write.
+	Method string `json:"method,omitempty"`
+	// Clone says where full copies go; what is empty is as the policy says.
+	Clone CloneOptions `json:"clone,omitzero"`
 	// Labels are kept in the manifest.
 	Labels map[string]string `json:"labels,omitempty"`
+}
+
+// Methods of a request.
+const (
+	CopyOnWrite = "copy-on-write"
+	Clone       = "clone"
+)
+
+// CloneOptions of a request with method clone.
+type CloneOptions struct {
+	// Directory is where the copies go, an absolute path. It must not lie on a volume of the set.
+	Directory string `json:"directory,omitempty"`
+	// Rate is how many bytes a second are copied at most; 0: what the policy says, or no limit.
+	Rate uint64 `json:"rate_bytes,omitempty"`
+	// Keep the snapshots that were copied.
+	Keep bool `json:"keep,omitempty"`
+	// NoWait answers as soon as the set is taken and the copy has begun.
+	NoWait bool `json:"no_wait,omitempty"`
+}
+
+// Progress of a copy.
+type Progress struct {
+	// Done and Total are bytes: each byte is copied, and then read back to verify it.
+	Done  uint64 `json:"done_bytes"`
+	Total uint64 `json:"total_bytes"`
+}
+
+// Percent of the work that is done.
+func (p Progress) Percent() int {
+	if p.Total == 0 {
+		return 0
+	}
+	return int(100 * float64(min(p.Done, p.Total)) / float64(p.Total))
 }
 
 // Manifest is the document of a set: what it holds and how it came to be. A plan (Request.DryRun) is a manifest in
@@ -90,6 +127,10 @@ type Manifest struct {
 	Window      time.Duration     `json:"freeze_window_ns,omitempty"` // first filesystem blocked to last one released
 	Duration    time.Duration     `json:"duration_ns,omitempty"`      // the whole transaction
 	Labels      map[string]string `json:"labels,omitempty"`
+	// CloneOf is the set that this one is a full copy of.
+	CloneOf string `json:"clone_of,omitempty"`
+	// Progress of the copy, while the state is cloning; it is not part of the stored document.
+	Progress *Progress `json:"progress,omitempty"`
 	// Mounts is where the set is mounted now; it is not part of the stored document.
 	Mounts []Mount `json:"mounts,omitempty"`
 }
@@ -102,6 +143,8 @@ const (
 	Planned State = "planned"
 	// Complete: every snapshot exists and the hold was proven.
 	Complete State = "complete"
+	// Cloning: it is being copied, and cannot be used yet.
+	Cloning State = "cloning"
 	// Damaged: a snapshot of a finished set is gone or invalid.
 	Damaged State = "damaged"
 )

@@ -34,7 +34,7 @@ func (l *link) manager() iface {
 			{name: "CreateSet", action: Create, in: "options", out: "job", fn: l.createSet,
 				doc: "Takes a snapshot set, or plans it (dry_run). The options are the fields of a request by their JSON names: " +
 					"policy s, volumes as, writers as, provider s, providers a{ss} (volume to provider), consistency s, fail_if_busy b, dry_run b, retry u, " +
-					"retry_wait_ns t (nanoseconds), labels a{ss}; and detach b: go on when the requester leaves the bus. " +
+					"retry_wait_ns t (nanoseconds), labels a{ss}, method s (copy-on-write, clone), clone_directory s, clone_rate_bytes t (a second), clone_keep b, clone_no_wait b; and detach b: go on when the requester leaves the bus. " +
 					"The job's result is the manifest."},
 			{name: "DeleteSet", action: Delete, in: "id", out: "job", fn: l.deleteSet,
 				doc: "Deletes a set. A set is named by its id, a prefix of one id only, \"latest\" or \"latest:POLICY\"."},

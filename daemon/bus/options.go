@@ -66,7 +66,17 @@ func decodeRequest(o options) (r api.Request, detach bool, err error) {
 		"retry":         value(&retry),
 		"retry_wait_ns": value(&wait),
 		"labels":        dictionary(&r.Labels, maxLabels, name, label),
-		"detach":        value(&detach),
+		"method":        text(&r.Method, maxNameLength),
+		"clone_directory": func(v dbus.Variant) error {
+			if err := text(&r.Clone.Directory, maxPathLength)(v); err != nil || r.Clone.Directory == "" {
+				return err
+			}
+			return absolute(r.Clone.Directory)
+		},
+		"clone_rate_bytes": value(&r.Clone.Rate),
+		"clone_keep":       value(&r.Clone.Keep),
+		"clone_no_wait":    value(&r.Clone.NoWait),
+		"detach":           value(&detach),
 	})
 	if err != nil {
 		return r, detach, err
@@ -86,6 +96,8 @@ func check(r api.Request) error {
 		return api.Errorf(api.Invalid, "a request names a policy or volumes, not both")
 	case r.Consistency != "" && r.Consistency.Rank() == 0:
 		return api.Errorf(api.Invalid, "option consistency: %q is none of crash, filesystem, application", shorten(string(r.Consistency)))
+	case r.Method != "" && r.Method != api.CopyOnWrite && r.Method != api.Clone:
+		return api.Errorf(api.Invalid, "option method: %q is neither copy-on-write nor clone", shorten(r.Method))
 	case r.Retry > maxRetry:
 		return api.Errorf(api.Invalid, "option retry: %d is more than %d", r.Retry, maxRetry)
 	case r.RetryWait > maxRetryWait:

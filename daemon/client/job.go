@@ -76,6 +76,11 @@ func requestOptions(r api.Request) map[string]dbus.Variant {
 	put("dry_run", r.DryRun, true)
 	put("retry", r.Retry > 0, uint32(max(r.Retry, 0)))
 	put("retry_wait_ns", r.RetryWait > 0, uint64(max(r.RetryWait, 0)))
+	put("method", r.Method != "", r.Method)
+	put("clone_directory", r.Clone.Directory != "", r.Clone.Directory)
+	put("clone_rate_bytes", r.Clone.Rate > 0, r.Clone.Rate)
+	put("clone_keep", r.Clone.Keep, true)
+	put("clone_no_wait", r.Clone.NoWait, true)
 	put("labels", len(r.Labels) > 0, r.Labels)
 	return o
 }

@@ -35,14 +35,15 @@ func (*Provider) Prepare(context.Context, provider.Set, []provider.Volume) (prov
 	return nil, errNoSnapshots
 }
 
-// Snapshots lists the images of clones that are complete, or whose deletion is not.
+// Snapshots lists the images of clones that are complete, or whose deletion is not. A record that cannot be read costs its
+// clone, and not the sets of all other providers: Load tells of it.
 func (p *Provider) Snapshots(context.Context) ([]provider.Snapshot, error) {
-	records, err := p.Load()
+	records, _ := p.Load()
 	var out []provider.Snapshot
 	for _, r := range records {
 		out = append(out, r.snapshots()...)
 	}
-	return out, err
+	return out, nil
 }
 
 // Mark notes that clones are being deleted.
