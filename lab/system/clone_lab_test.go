@@ -150,3 +150,33 @@ func TestCloneUndone(t *testing.T) {
 	}
 	nothing()
 }
+
+// A clone of a plain volume, waited for.
+func TestCloneThick(t *testing.T) {
+	vols := thinVolumes(t, 1)
+	labtest.Run(t, "lvcreate", "-qq", "-y", "-L", "160m", "-n", "plain", "vg")
+	labtest.Run(t, "mkfs.ext4", "-q", "/dev/vg/plain")
+	v := labtest.Volume{VG: "vg", LV: "plain", FSType: "ext4", Point: "/srv/plain"}
+	if err := os.MkdirAll(v.Point, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	v.Mount(t)
+	t.Cleanup(func() {
+		labtest.Run(t, "umount", v.Point)
+		os.Remove(v.Point)
+		labtest.Run(t, "lvremove", "-qq", "-y", "vg/plain")
+	})
+	want := fill(t, v.Point)
+	m := create(t, v.Point, "--method", "clone", "--clone-to", vols[0].Point)
+	if m.State != api.Complete || m.CloneOf == "" || m.Volumes[0].Size != 160<<20 {
+		t.Fatalf("got %+v", m)
+	}
+	if list := sets(t); len(list) != 1 || list[0].ID != m.ID {
+		t.Errorf("got %+v", list)
+	}
+	var mounts []api.Mount
+	decode(t, must(t, "snapshot", "mount", m.ID, "--json"), &mounts)
+	if got := sums(t, mounts[0].Path); got != want {
+		t.Errorf("got\n%swant\n%s", got, want)
+	}
+}

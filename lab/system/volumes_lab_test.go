@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/fermata-project/fermata/daemon/api"
 	"github.com/fermata-project/fermata/lab/labtest"
@@ -39,7 +40,15 @@ func TestVolumes(t *testing.T) {
 	mount("/dev/vg/stripes", "/srv/stripes")
 	run("truncate", "-s", "200m", "/srv/stripes/a pv.img")
 	loop := strings.TrimSpace(run("losetup", "--show", "-f", "/srv/stripes/a pv.img"))
-	t.Cleanup(func() { run("losetup", "-d", loop) })
+	t.Cleanup(func() {
+		run("losetup", "-d", loop)
+		for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+			if _, status := labtest.Try(t, "losetup", loop); status != 0 {
+				return // udev had it open, and the kernel detached it with the last close
+			}
+		}
+		t.Errorf("%s is not detached", loop)
+	})
 	run("vgcreate", "-qq", "-y", "inner", loop)
 	t.Cleanup(func() { run("vgremove", "-qq", "-ff", "-y", "inner") })
 	run("lvcreate", "-qq", "-y", "-L", "100m", "-n", "lv", "inner")
