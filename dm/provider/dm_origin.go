@@ -21,7 +21,6 @@ type slide struct {
 	live, inactive   []dm.Target // of the origin
 	real             dm.Info     // zero: there is none
 	original         []dm.Target // that of the copy
-	snapshots        int         // of this origin, captured or not
 	originGone, used bool        // used: the live table maps the copy, in whatever way
 }
 
@@ -69,16 +68,15 @@ func (p *DM) look(origin dm.Dev) (s slide, err error) {
 		}
 		s.used = slices.Contains(deps, s.real.Dev)
 	}
-	all, err := p.control.List()
-	if err != nil {
-		return s, err
-	}
-	for _, e := range all {
-		if strings.HasPrefix(e.UUID, snapUUID+origin.String()+"-") {
-			s.snapshots++
-		}
-	}
 	return s, nil
+}
+
+// hasSnapshots tells whether an origin has any, captured or not.
+func (p *DM) hasSnapshots(origin dm.Dev) (bool, error) {
+	all, err := p.control.List()
+	return slices.ContainsFunc(all, func(e dm.ListEntry) bool {
+		return strings.HasPrefix(e.UUID, snapUUID+origin.String()+"-")
+	}), err
 }
 
 // private keeps udev from looking for filesystems on a device: what it found there would be a second one with the
@@ -95,7 +93,9 @@ func (p *DM) slideIn(origin dm.Dev) (slide, error) {
 		return s, nil
 	}
 	if s.real.Dev != 0 && !s.own() { // of a table that is no more
-		if s.snapshots > 0 {
+		if has, err := p.hasSnapshots(origin); err != nil {
+			return s, err
+		} else if has {
 			return s, fmt.Errorf("%w: %s has got another table: delete its snapshots first, they are not true any more", ErrChanged, s.origin.Name)
 		}
 		if err := p.settle(origin); err != nil {
@@ -129,7 +129,10 @@ func (p *DM) slideIn(origin dm.Dev) (slide, error) {
 // settle gives an origin without snapshots its own table back, exactly as it was. Somebody else's table is left alone.
 func (p *DM) settle(origin dm.Dev) error {
 	s, err := p.look(origin)
-	if err != nil || s.real.Dev == 0 || s.snapshots > 0 {
+	if err != nil || s.real.Dev == 0 {
+		return err
+	}
+	if has, err := p.hasSnapshots(origin); err != nil || has {
 		return err
 	}
 	switch ref := dm.ByDev(origin); {
