@@ -14,6 +14,7 @@ import (
 	"github.com/fermata-project/fermata/daemon/journal"
 	"github.com/fermata-project/fermata/dm/provider"
 	"github.com/fermata-project/fermata/fsfreeze"
+	"github.com/fermata-project/fermata/fsfreeze/rescue"
 	"github.com/fermata-project/fermata/hooks"
 )
 
@@ -40,21 +41,16 @@ type transaction struct {
 	hold    [2]time.Time // the writers, from and to
 }
 
-// held is what a later start has to release if this daemon dies in the window.
-type held struct {
-	Filesystems []heldFS `json:"filesystems"`
-	Devices     []uint64 `json:"devices"`
-}
-
-type heldFS struct {
-	Point string `json:"point"`
-	Dev   uint64 `json:"dev"`
-}
+// held is what a later start, or the panic verb, has to release if this daemon dies in the window.
+type (
+	held   = rescue.Held
+	heldFS = rescue.HeldFilesystem
+)
 
 func (t *transaction) held() any {
 	h := held{Devices: t.origins()}
 	for _, f := range t.plan.filesystems() {
-		h.Filesystems = append(h.Filesystems, heldFS{f.Point(), f.Dev})
+		h.Filesystems = append(h.Filesystems, heldFS{Point: f.Point(), Dev: f.Dev})
 	}
 	return h
 }

@@ -56,7 +56,7 @@ func (d *Daemon) recover(ctx context.Context) error {
 // releases; without one it died together with the daemon, and what the journal names is ours.
 func (d *Daemon) rescue(ctx context.Context, l journal.Leftover) error {
 	var errs []error
-	for _, step := range []string{"probe", "window"} {
+	for _, step := range journal.Holding {
 		state, data, begun := l.Last(step)
 		if !begun || state != journal.Doing {
 			continue // it had returned, and had let go

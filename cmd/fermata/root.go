@@ -61,7 +61,7 @@ func newRoot(a *app) *cobra.Command {
   fermata doctor`,
 	},
 		snapshotCommand(a), writerCommand(a), providerCommand(a), poolCommand(a), volumeCommand(a),
-		statusCommand(a), doctorCommand(a), configCommand(a), completionCommand(a), versionCommand(a),
+		statusCommand(a), doctorCommand(a), thawCommand(a), configCommand(a), completionCommand(a), versionCommand(a),
 	)
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.DisableDefaultCmd = true

@@ -52,6 +52,9 @@ type Record struct {
 	Data  json.RawMessage `json:"data,omitempty"`
 }
 
+// Holding are the steps during which filesystems and devices are held. The record that begins one has what it holds.
+var Holding = []string{"probe", "window"}
+
 const (
 	suffix  = ".journal"
 	maxSize = 16 << 20 // bytes of one file; a real one has some kilobytes
@@ -158,6 +161,20 @@ type Leftover struct {
 
 // Remove forgets a leftover, after it has been repaired.
 func (l Leftover) Remove() error { return os.Remove(l.path) }
+
+// Open reports whether a process has the journal open: the transaction lives. It needs root's rights to see every process.
+func (l Leftover) Open() bool {
+	fds, err := filepath.Glob("/proc/[0-9]*/fd/[0-9]*")
+	if err != nil {
+		return false
+	}
+	for _, fd := range fds {
+		if to, err := os.Readlink(fd); err == nil && to == l.path {
+			return true
+		}
+	}
+	return false
+}
 
 // Last is the last state of a step, and the data of its first record; ok is false if it was never begun.
 func (l Leftover) Last(step string) (state State, data json.RawMessage, ok bool) {

@@ -17,8 +17,8 @@ const Notes = "/run/fermata/guard"
 
 func notePath(dir, set string) string { return filepath.Join(dir, filepath.Base(set)+".json") }
 
-// writeNote leaves a report behind. Nothing is frozen any more.
-func writeNote(dir, set string, r Report) error {
+// WriteNote leaves a report behind. Nothing is frozen any more.
+func WriteNote(dir, set string, r Report) error {
 	b, err := json.Marshal(r)
 	if err != nil {
 		return fmt.Errorf("internal error: cannot encode a report: %w", err)

@@ -82,7 +82,7 @@ func (s *Server) watch(ctx context.Context, conn *net.UnixConn) (err error) {
 		s.Log.Warn("released a hold", "set", h.plan.Set, "reason", report.Reason, "released", report.Released, "errors", report.Errors)
 	}
 	if !finished {
-		return writeNote(s.Notes, h.plan.Set, report)
+		return WriteNote(s.Notes, h.plan.Set, report)
 	}
 	return send(conn, answer{Report: report})
 }
