@@ -3,6 +3,7 @@ package rescue
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"time"
 
@@ -80,6 +81,8 @@ func together(targets []Target, limit time.Duration, release func(Target) Outcom
 	done := make(chan struct{}, len(targets))
 	for i, t := range targets {
 		go func() {
+			runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+			_ = fsfreeze.Urgent()  // it is only slower without
 			o := release(t)
 			mu.Lock()
 			out[i] = o
