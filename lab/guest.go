@@ -20,25 +20,27 @@ const consoleTail = 60
 
 // A guest is a directory on the host with everything that belongs to one machine
 // and ends with it.
-type guest struct {
-	dir   string
-	disks []string // files, in the order of the guest's disks
-}
+type guest struct{ dir string }
 
 // runGuest boots a guest, runs the command in it, and gives the command's exit
-// status.
-func runGuest(ctx context.Context, o options, p parts) (int, error) {
+// status. It has fresh disks, unless it is given some.
+func runGuest(ctx context.Context, o options, p parts, disks []string) (int, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, o.timeout, fmt.Errorf("%w of %s", errTimeout, o.timeout))
 	defer cancel()
 	plan, err := makePlan(o, p)
 	if err != nil {
 		return 0, err
 	}
-	g, err := newGuest(guestsDir(p.cache, o.disks), o.disks, plan)
+	g, err := newGuest(guestsDir(p.cache, o.disks), plan)
 	if err != nil {
 		return 0, err
 	}
 	defer os.RemoveAll(g.dir) // what the supervisor does when there is one
+	if disks == nil {
+		if disks, err = makeDisks(g.dir, o.disks); err != nil {
+			return 0, err
+		}
+	}
 	memory, err := memoryDir(o.memory, []string{"/dev/shm", os.TempDir(), g.dir})
 	if err != nil {
 		return 0, err
@@ -48,7 +50,7 @@ func runGuest(ctx context.Context, o options, p parts) (int, error) {
 		dir:     g.dir,
 		image:   p.image,
 		program: p.programs,
-		disks:   g.disks,
+		disks:   disks,
 		memory:  o.memory,
 		tempdir: memory,
 		shell:   o.shell,
@@ -56,8 +58,8 @@ func runGuest(ctx context.Context, o options, p parts) (int, error) {
 	return g.play(ctx, m, o.shell)
 }
 
-// newGuest makes a guest's directory, with fresh disks.
-func newGuest(parent string, sizes []int64, plan inside.Plan) (g guest, err error) {
+// newGuest makes a guest's directory.
+func newGuest(parent string, plan inside.Plan) (g guest, err error) {
 	if err := os.MkdirAll(parent, 0o755); err != nil {
 		return g, fmt.Errorf("cannot make a guest: %w", err)
 	}
@@ -77,15 +79,13 @@ func newGuest(parent string, sizes []int64, plan inside.Plan) (g guest, err erro
 			return g, fmt.Errorf("cannot make a guest: %w", err)
 		}
 	}
-	if g.disks, err = makeDisks(g.dir, sizes); err != nil {
-		return g, err
-	}
 	text, err := json.Marshal(plan)
 	if err != nil {
 		return g, err
 	}
 	for name, data := range map[string][]byte{
 		inside.PlanFile: text, inside.StdoutFile: nil, inside.StderrFile: nil, inside.StatusFile: nil,
+		inside.CutFile: nil,
 	} {
 		if err := os.WriteFile(g.path("root/lab", name), data, 0o600); err != nil {
 			return g, fmt.Errorf("cannot make a guest: %w", err)
@@ -140,6 +140,12 @@ func (g guest) play(ctx context.Context, m machine, shell bool) (int, error) {
 			return 0, err
 		}
 		switch {
+		case follow.cut():
+			// The power goes at once: the guest has stopped itself, and waits for it.
+			if err := s.stop(); err != nil {
+				return 0, err
+			}
+			return 0, errCut
 		case status != nil:
 			if err := s.stop(); err != nil {
 				return 0, err

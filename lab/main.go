@@ -9,6 +9,9 @@
 //	lab run   [options] -- COMMAND ARG...    run a command in a guest
 //	lab shell [options]                      give a prompt in one
 //	lab test  BINARY ARG...                  for go test -exec: run a test binary in one
+//	lab crash [options] -- COMMAND ARG... -- COMMAND ARG...
+//	                                         cut the power during the first command,
+//	                                         run the second on the same disks
 //	lab setup [options]                      fetch and build what guests need
 //
 // `lab run -h` lists the options.
@@ -52,6 +55,10 @@ func dispatch(args []string) int {
 		return 0
 	case "inside": // the lab calling itself, in the guest
 		return report(inside.Agent())
+	case "cut", "at": // called by commands in the guest
+		code, err := inside.Crash(verb, args)
+		report(err)
+		return code
 	case "supervise": // the lab calling itself, on the host
 		return report(supervise(args))
 	}
@@ -89,7 +96,11 @@ func perform(ctx context.Context, verb string, o options) (int, error) {
 	if verb == "setup" {
 		return 0, nil
 	}
-	code, err := runGuest(ctx, o, parts)
+	run := runGuest
+	if verb == "crash" {
+		run = runCrash
+	}
+	code, err := run(ctx, o, parts, nil)
 	if err != nil {
 		return failure(ctx, err)
 	}

@@ -13,6 +13,9 @@ const usage = `usage:
   lab run   [options] -- COMMAND ARG...    run a command in a guest
   lab shell [options]                      give a prompt in one
   lab test  BINARY ARG...                  for go test -exec: run a test binary in one
+  lab crash [options] -- COMMAND ARG... -- COMMAND ARG...
+                                           cut the power during the first command,
+                                           run the second on the same disks
   lab setup [options]                      fetch and build what guests need
 
 options:
@@ -23,6 +26,18 @@ options:
   --mem SIZE         the guest's memory (default 1G)
   --env NAME[=VALUE] pass a variable to the command; may be repeated
   --no-programs      do not build and install the project's own programs
+  --at POINT         (crash) cut at this record of fermatad's journal: its number,
+                     or STEP:STATE, such as window:doing
+
+In a guest $LAB is the lab's program:
+  $LAB cut                            cut the power now (lab crash)
+  $LAB at list -- COMMAND             print every point that COMMAND passes
+  $LAB at POINT cut -- COMMAND        cut the power at a point
+  $LAB at POINT SIGNAL PROGRAM -- COMMAND
+                                      send a signal, such as KILL or STOP, there to
+                                      every process of a program
+The point is the instant after the record was written: on the guest's one processor
+its writer does not run before the act.
 
 lab test takes them from the environment: FERMATA_LAB_KERNEL, FERMATA_LAB_SYSTEMD=1,
 FERMATA_LAB_DISKS="2G 2G", FERMATA_LAB_TIMEOUT, FERMATA_LAB_MEM,
@@ -53,6 +68,7 @@ type options struct {
 	memory   int64    // bytes
 	env      []string // NAME=VALUE
 	command  []string
+	after    []string // crash: what runs after the power has come back
 	shell    bool
 	test     bool
 }
@@ -64,7 +80,7 @@ func parseOptions(verb string, args, environ []string) (options, error) {
 	switch verb {
 	case "test":
 		return parseTest(o, args, environ)
-	case "run", "setup":
+	case "run", "setup", "crash":
 	case "shell":
 		o.shell = true
 	default:
@@ -79,11 +95,20 @@ func parseOptions(verb string, args, environ []string) (options, error) {
 	f.Func("timeout", "", func(s string) error { return setTimeout(&o, s) })
 	f.Func("mem", "", func(s string) error { return setMemory(&o, s) })
 	f.Func("env", "", func(s string) error { o.env = append(o.env, lookupEnv(s, environ)...); return nil })
+	var at string
+	if verb == "crash" {
+		f.StringVar(&at, "at", "", "")
+	}
 	f.SetOutput(discard{})
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
 	o.command = f.Args()
+	if verb == "crash" {
+		if err := o.splitCrash(at); err != nil {
+			return o, err
+		}
+	}
 	switch {
 	case verb == "run" && len(o.command) == 0:
 		return o, errors.New("run wants a command: lab run [options] -- COMMAND [ARG]")

@@ -55,6 +55,16 @@ func TestParseOptions(t *testing.T) {
 		{args: "run --what -- true", err: "not defined"},
 		{args: "run" + strings.Repeat(" --disk 1M", maxDisks+1) + " -- true", err: "room for 14 disks"},
 		{args: "walk", err: `unknown verb "walk"`},
+		{args: "crash --disk 1G -- a b -- c d", want: with(func(o *options) {
+			o.disks, o.command, o.after = []int64{1 << 30}, []string{"a", "b"}, []string{"c", "d"}
+		})},
+		{args: "crash --at window:doing -- a -- c -- d", want: with(func(o *options) {
+			o.command, o.after = []string{"/run/lab/agent", "at", "window:doing", "cut", "--", "a"}, []string{"c", "--", "d"}
+		})},
+		{args: "crash -- a", err: "crash wants two commands"},
+		{args: "crash -- a --", err: "crash wants two commands"},
+		{args: "crash -- -- a", err: "crash wants two commands"},
+		{args: "run --at 1 -- a", err: "not defined"},
 		{args: "run -h", err: flag.ErrHelp.Error()},
 		{args: "test x.test -test.v -test.timeout=2m0s", want: options{kernel: "6.1", programs: true, test: true,
 			disks: []int64{2 << 30, 2 << 30}, timeout: 2*time.Minute + testGrace, memory: defaultMemory,

@@ -27,7 +27,7 @@ func makePlan(o options, p parts) (inside.Plan, error) {
 		Shares:   []inside.Share{{Path: p.repository}},
 		Command:  o.command,
 		Dir:      cwd,
-		Env:      append([]string{"FERMATA_LAB=1", "LAB_DISKS=" + strings.Join(diskNames(len(o.disks)), " ")}, o.env...),
+		Env:      append([]string{"FERMATA_LAB=1", "LAB=" + inside.SharedDir + "/" + inside.AgentFile, "LAB_DISKS=" + strings.Join(diskNames(len(o.disks)), " ")}, o.env...),
 		Shell:    o.shell,
 	}
 	if o.test {

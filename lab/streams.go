@@ -15,7 +15,7 @@ import (
 // starts, so that they can still be read when its directory is gone.
 type streams struct {
 	stdout, stderr *tail
-	status         *os.File
+	status, power  *os.File
 	console        *os.File
 }
 
@@ -28,18 +28,18 @@ type tail struct {
 func openStreams(g guest) (*streams, error) {
 	var files []*os.File
 	for _, name := range []string{"root/lab/" + inside.StdoutFile, "root/lab/" + inside.StderrFile,
-		"root/lab/" + inside.StatusFile, consoleFile} {
+		"root/lab/" + inside.StatusFile, consoleFile, "root/lab/" + inside.CutFile} {
 		f, err := os.Open(g.path(name))
 		if err != nil {
 			return nil, fmt.Errorf("cannot follow the guest: %w", err)
 		}
 		files = append(files, f)
 	}
-	return &streams{&tail{files[0], os.Stdout}, &tail{files[1], os.Stderr}, files[2], files[3]}, nil
+	return &streams{&tail{files[0], os.Stdout}, &tail{files[1], os.Stderr}, files[2], files[4], files[3]}, nil
 }
 
 func (s *streams) close() {
-	for _, f := range []*os.File{s.stdout.from, s.stderr.from, s.status, s.console} {
+	for _, f := range []*os.File{s.stdout.from, s.stderr.from, s.status, s.power, s.console} {
 		f.Close()
 	}
 }
@@ -58,6 +58,12 @@ func (s *streams) poll() (*inside.Status, error) {
 		}
 	}
 	return status, nil
+}
+
+// cut reports whether the guest asks for its power to be cut.
+func (s *streams) cut() bool {
+	info, err := s.power.Stat()
+	return err == nil && info.Size() > 0
 }
 
 func (s *streams) readStatus() (*inside.Status, error) {

@@ -23,6 +23,7 @@ const (
 	StdoutFile = "stdout"    // what the command wrote there
 	StderrFile = "stderr"    // what the command wrote there
 	StatusFile = "status"    // one Status as JSON, ended by a newline
+	CutFile    = "cut"       // not empty: the power is to be cut
 	AgentFile  = "agent"     // the lab's own program
 )
 

@@ -1,0 +1,246 @@
+package inside
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// journalDir is where fermatad announces what it is about to do.
+const journalDir = "/run/fermata/journal"
+
+// exitNotReached is the exit status when the command ended before its point.
+const exitNotReached = 125
+
+// Crash runs the verbs that a command in the guest uses to come to harm: cut,
+// and at. It gives the exit status.
+func Crash(verb string, args []string) (int, error) {
+	if verb == "cut" {
+		return exitNotReached, cut()
+	}
+	w, command, err := parseAt(args)
+	if err != nil {
+		return 2, err
+	}
+	return w.run(command)
+}
+
+// parseAt reads "list -- COMMAND", "POINT cut -- COMMAND" and "POINT SIGNAL
+// PROGRAM -- COMMAND".
+func parseAt(args []string) (watch, []string, error) {
+	i := slices.Index(args, "--")
+	if i < 0 || i == len(args)-1 {
+		return watch{}, nil, errors.New("at wants a command: at POINT ACT -- COMMAND")
+	}
+	words, command := args[:i], args[i+1:]
+	switch {
+	case len(words) == 1 && words[0] == "list":
+		return watch{act: func() error { return nil }}, command, nil
+	case len(words) == 2 && words[1] == "cut":
+		return watch{point: words[0], act: cut}, command, nil
+	case len(words) == 3:
+		signal := unix.SignalNum("SIG" + words[1])
+		if signal == 0 {
+			return watch{}, nil, fmt.Errorf("there is no signal %q", words[1])
+		}
+		return watch{point: words[0], act: func() error { return signalAll(words[2], signal) }}, command, nil
+	}
+	return watch{}, nil, fmt.Errorf("cannot understand %q: list, POINT cut, or POINT SIGNAL PROGRAM", words)
+}
+
+// watch acts at a point of fermatad's journal: the record with that number, or
+// the first of that STEP:STATE; at no point if it is empty.
+type watch struct {
+	point   string
+	act     func() error
+	reached bool
+	failed  error
+	seen    int // records
+}
+
+// run runs the command and acts when its point comes. Its thread has a real-time
+// priority: on the guest's one processor it runs as soon as the system call that
+// wrote the record ends, and the writer does not.
+func (w *watch) run(command []string) (int, error) {
+	debug.SetGCPercent(-1)
+	if err := os.MkdirAll(journalDir, 0o700); err != nil {
+		return 1, err
+	}
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC)
+	if err == nil {
+		_, err = unix.InotifyAddWatch(fd, journalDir, unix.IN_MODIFY)
+	}
+	if err != nil {
+		return 1, fmt.Errorf("cannot watch the journal: %w", err)
+	}
+	cmd := exec.Command(command[0], command[1:]...)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	if err := cmd.Start(); err != nil {
+		return 1, err
+	}
+	ended := make(chan error, 1)
+	go func() {
+		ended <- cmd.Wait()
+	}()
+	watching := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		watching <- w.follow(fd)
+	}()
+	var code int
+	select {
+	case err = <-watching:
+		if err != nil {
+			return 1, errors.Join(err, cmd.Process.Kill())
+		}
+		code, err = exitCode(<-ended)
+	case err = <-ended:
+		code, err = exitCode(err)
+	}
+	if err != nil {
+		return 1, err
+	}
+	if w.point != "" && !w.reached {
+		return exitNotReached, fmt.Errorf("point %s was never reached in %d records; the command ended with status %d", w.point, w.seen, code)
+	}
+	if w.failed != nil && code == 0 {
+		code = 1
+	}
+	return code, w.failed
+}
+
+// watchPriority is above that of fermatad's freeze window.
+const watchPriority = 50
+
+// follow reads the journal whenever it grows, until the point is reached.
+func (w *watch) follow(fd int) error {
+	if err := realTime(watchPriority); err != nil {
+		return err
+	}
+	events := make([]byte, 4096)
+	known := map[string]int{} // lines of each file
+	for {
+		n, err := unix.Read(fd, events)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || n <= 0 {
+			return fmt.Errorf("cannot watch the journal: %w", err)
+		}
+		files, err := filepath.Glob(journalDir + "/*.journal")
+		if err != nil {
+			return err
+		}
+		for _, name := range files {
+			text, err := os.ReadFile(name)
+			if err != nil {
+				continue // gone: its transaction has ended
+			}
+			lines := strings.SplitAfter(string(text), "\n")
+			for _, line := range lines[min(known[name], len(lines)):] {
+				if !strings.HasSuffix(line, "\n") {
+					break
+				}
+				known[name]++
+				if w.record(line) {
+					return nil
+				}
+			}
+		}
+	}
+}
+
+// record looks at one record, and acts if it is the point; true if it was.
+func (w *watch) record(line string) bool {
+	w.seen++
+	name := pointName(line)
+	if w.point == "" {
+		fmt.Printf("%d %s\n", w.seen, name)
+		return false
+	}
+	if w.point != name && w.point != strconv.Itoa(w.seen) {
+		return false
+	}
+	w.failed = w.act()
+	w.reached = true
+	return true
+}
+
+// pointName is the STEP:STATE of a record (package daemon/journal has its
+// format).
+func pointName(line string) string {
+	value := func(key string) string {
+		_, rest, _ := strings.Cut(line, `"`+key+`":"`)
+		v, _, _ := strings.Cut(rest, `"`)
+		return v
+	}
+	return value("step") + ":" + value("state")
+}
+
+// cut asks the lab to cut the power, and keeps everything else in the guest from
+// running until it does.
+func cut() error {
+	runtime.LockOSThread()
+	debug.SetGCPercent(-1)
+	// Real-time threads leave a twentieth of the processor to others otherwise.
+	err := os.WriteFile("/proc/sys/kernel/sched_rt_runtime_us", []byte("-1"), 0)
+	if err == nil {
+		err = realTime(99)
+	}
+	if err == nil {
+		err = os.WriteFile(filepath.Join(SharedDir, CutFile), []byte("now\n"), 0o600)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot cut the power: %w", err)
+	}
+	const patience = time.Minute
+	for begin := time.Now(); time.Since(begin) < patience; {
+	}
+	return errors.New("cannot cut the power: nobody does it (is this a guest of lab crash?)")
+}
+
+// realTime gives the calling thread a real-time priority (sched(7)).
+func realTime(priority uint32) error {
+	attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: priority}
+	if err := unix.SchedSetAttr(0, &attr, 0); err != nil {
+		return fmt.Errorf("cannot take a real-time priority: %w", err)
+	}
+	return nil
+}
+
+// signalAll sends a signal to every process of a program, by its name.
+func signalAll(program string, signal unix.Signal) error {
+	names, err := filepath.Glob("/proc/[0-9]*/comm")
+	if err != nil {
+		return err
+	}
+	sent := 0
+	for _, name := range names {
+		text, err := os.ReadFile(name)
+		if err != nil || strings.TrimSpace(string(text)) != program {
+			continue
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(name)))
+		if err == nil {
+			err = unix.Kill(pid, signal)
+		}
+		if err != nil {
+			return fmt.Errorf("cannot send %v to %s: %w", signal, program, err)
+		}
+		sent++
+	}
+	if sent == 0 {
+		return fmt.Errorf("no process of %s runs", program)
+	}
+	return nil
+}

@@ -1,0 +1,52 @@
+package inside
+
+import (
+	"errors"
+	"testing"
+)
+
+func TestParseAt(t *testing.T) {
+	for _, tt := range []struct {
+		args    []string
+		point   string
+		command int // words
+		ok      bool
+	}{
+		{[]string{"list", "--", "true"}, "", 1, true},
+		{[]string{"window:doing", "cut", "--", "sh", "-c", "--"}, "window:doing", 3, true},
+		{[]string{"7", "KILL", "fermatad", "--", "true"}, "7", 1, true},
+		{[]string{"7", "NOSUCH", "fermatad", "--", "true"}, "", 0, false},
+		{[]string{"7", "cut", "--"}, "", 0, false},
+		{[]string{"7", "cut", "true"}, "", 0, false},
+		{[]string{"7", "--", "true"}, "", 0, false},
+		{nil, "", 0, false},
+	} {
+		w, command, err := parseAt(tt.args)
+		if (err == nil) != tt.ok || w.point != tt.point || len(command) != tt.command {
+			t.Errorf("%q: got %q, %q, %v", tt.args, w.point, command, err)
+		}
+	}
+}
+
+func TestRecords(t *testing.T) {
+	const doing = `01234567 {"seq":1,"time":"2026-11-21T00:00:00Z","step":"window","state":"doing","data":{"step":"x","state":"y"}}` + "\n"
+	const done = `01234567 {"seq":2,"time":"2026-11-21T00:00:00Z","step":"window","state":"done"}` + "\n"
+	refused := errors.New("refused")
+	for _, tt := range []struct {
+		point string
+		at    int // the record that is the point; 0: none
+	}{{"window:doing", 1}, {"window:done", 2}, {"2", 2}, {"3", 0}, {"verify:doing", 0}} {
+		acted := 0
+		w := watch{point: tt.point, act: func() error { acted++; return refused }}
+		at := 0
+		for i, line := range []string{doing, done} {
+			if w.record(line) {
+				at = i + 1
+				break
+			}
+		}
+		if at != tt.at || w.reached != (at > 0) || acted != min(at, 1) || (w.failed != nil) != (at > 0) {
+			t.Errorf("%s: acted %d times, at record %d, want %d (%+v)", tt.point, acted, at, tt.at, w)
+		}
+	}
+}
