@@ -39,8 +39,8 @@ func (o Outcome) OK() bool { return o.Result == Released || o.Result == Free }
 const (
 	// asking is how long EINVAL is asked again: a freeze that is under way answers so until it is complete, and needs its
 	// device, which was resumed just now.
-	asking      = time.Second
-	askingPause = 5 * time.Millisecond
+	asking      = 2 * time.Second
+	askingPause = time.Millisecond
 )
 
 // Act releases: first the devices, then the filesystems. resume makes one attempt, and answers EINVAL if the device is
@@ -126,7 +126,8 @@ func thaw(t Target) error {
 	if err != nil {
 		return err
 	}
-	for end := time.Now().Add(asking); ; time.Sleep(askingPause) {
+	pause := unix.NsecToTimespec(int64(askingPause)) // in the kernel: this thread is urgent, the runtime's timers are not
+	for end := time.Now().Add(asking); ; _ = unix.Nanosleep(&pause, nil) {
 		err = fsfreeze.Thaw(h.Fd())
 		if !errors.Is(err, unix.EINVAL) || time.Now().After(end) {
 			break

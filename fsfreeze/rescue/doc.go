@@ -7,7 +7,7 @@
 //
 // Devices come first, because a thaw may write to its device and waits for it in the kernel (ext4's superblock). Then
 // every filesystem at once, each on a thread of its own: on Linux 6.1 FITHAW waits, uninterruptibly, for a FIFREEZE that
-// is under way (both take s_umount, fs/super.c), and one that hangs over a frozen backing file ends only when the other
-// filesystem is thawed. Newer kernels answer EINVAL meanwhile, as for a filesystem that is not frozen at all; so EINVAL
-// is asked again for a while.
+// is writing out (both take s_umount, fs/super.c), and one that hangs over a frozen backing file ends only when the other
+// filesystem is thawed. While FIFREEZE still waits for writers, and on newer kernels until it is complete, FITHAW answers
+// EINVAL, as for a filesystem that is not frozen at all; so EINVAL is asked again for a while.
 package rescue

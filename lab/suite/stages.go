@@ -38,7 +38,7 @@ var stages = []stage{
 }
 
 // short is the pass of the whole daemon over the kernels that are not the default.
-const short = "TestInstant|TestMount|TestTrap|TestOrder|TestKilledDaemon"
+const short = "TestInstant|TestMount|TestTrap|TestOrder|TestKilledDaemon|TestThawAfter|TestThawWithout"
 
 // run runs the stage. lab is the lab's program.
 func (s stage) run(lab string) tally {
