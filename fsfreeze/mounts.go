@@ -53,6 +53,16 @@ func (f Filesystem) IsRoot() bool {
 
 // Mounts reads the mount table of this mount namespace. A later line covers an earlier one at the same point.
 func Mounts() ([]Mount, error) {
+	mounts, err := MountTable()
+	if err != nil {
+		return nil, err
+	}
+	findDevices(mounts, btrfsDevices)
+	return mounts, nil
+}
+
+// MountTable is Mounts without the devices of a btrfs: it opens no filesystem, so that it cannot wait for a suspended one.
+func MountTable() ([]Mount, error) {
 	infos, err := mountinfo.GetMounts(nil)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the mount table: %w", err)
@@ -65,7 +75,6 @@ func Mounts() ([]Mount, error) {
 			Source: m.Source, FSType: m.FSType, Options: options, ReadOnly: slices.Contains(options, "ro"),
 		}
 	}
-	findDevices(mounts, btrfsDevices)
 	return mounts, nil
 }
 

@@ -63,7 +63,7 @@ func Run(o Options) (Report, error) {
 	problem(err, needed)
 	s.Transactions, err = transactions(left, o.Notes)
 	problem(err, needed)
-	s.Mounts, err = fsfreeze.Mounts()
+	s.Mounts, err = fsfreeze.MountTable()
 	problem(err, true)
 	control, err := dm.Open()
 	if err == nil {
@@ -129,7 +129,8 @@ func suspended(control *dm.Control) ([]rescue.Device, error) {
 	return out, err
 }
 
-// below lists the devices below each mounted filesystem. What has none is left out.
+// below lists the devices below each mounted filesystem. What has none of its own, such as a btrfs, is left out: to ask a
+// btrfs for its devices it has to be opened, which may wait for them.
 func below(mounts []fsfreeze.Mount) map[uint64][]uint64 {
 	out := map[uint64][]uint64{}
 	for _, f := range fsfreeze.Filesystems(mounts) {
