@@ -27,15 +27,19 @@ var shortGuestPackages = []string{"./dm/...", "./fsfreeze/..."}
 
 // stages is everything, the longest first among those that run side by side.
 var stages = []stage{
-	{name: "host", alone: true, args: []string{"./..."}},
+	{name: "host", alone: true, args: []string{"-skip", guestTests, "./..."}},
 	{name: "system 6.1", kernel: "6.1", systemd: true, args: []string{"-skip", "TestOrder", "./lab/system"}},
 	{name: "order 6.1", kernel: "6.1", systemd: true, env: []string{"FERMATA_ORDER_SETS=50"}, args: []string{"-run", "Order", "./lab/system"}},
+	{name: "lab", args: []string{"-run", guestTests, "./lab"}},
 	{name: "guest 6.1", kernel: "6.1", args: guestPackages},
 	{name: "system 6.12", kernel: "6.12", systemd: true, env: []string{"FERMATA_ORDER_SETS=5"}, args: append([]string{"-run", short}, "./lab/system")},
 	{name: "system 5.10", kernel: "5.10", systemd: true, env: []string{"FERMATA_ORDER_SETS=5"}, args: append([]string{"-run", short}, "./lab/system")},
 	{name: "guest 6.12", kernel: "6.12", args: shortGuestPackages},
 	{name: "guest 5.10", kernel: "5.10", args: shortGuestPackages},
 }
+
+// guestTests are the lab's own tests that boot guests, from the host.
+const guestTests = "^TestGuest"
 
 // short is the pass of the whole daemon over the kernels that are not the default.
 const short = "TestInstant|TestMount|TestTrap|TestOrder|TestKilledDaemon|TestThawAfter|TestThawWithout"
