@@ -247,7 +247,7 @@ func (c *cloning) expose(ctx context.Context) (devices []string, err error) {
 		if err != nil {
 			return nil, err
 		}
-		device, err := p.Expose(context.WithoutCancel(ctx), c.source(v))
+		device, err := c.daemon.expose(context.WithoutCancel(ctx), p, c.source(v))
 		if err != nil {
 			return nil, err
 		}
