@@ -15,8 +15,10 @@ import (
 // programDirs says where the guest has each of the project's programs; the
 // others go to the last.
 var programDirs = map[string]string{
-	"fermata":        "/usr/bin",
-	"fermata-writer": "/usr/bin",
+	"fermata":                "/usr/bin",
+	"fermata-writer":         "/usr/bin",
+	"fermata-provider-array": "/usr/lib/fermata/providers",
+	"fermata-provider-btrfs": "/usr/lib/fermata/providers",
 }
 
 const otherProgramsDir = "/usr/libexec/fermata"

@@ -59,18 +59,16 @@ func (h *host) misbehave(m protocol.Method, act func(net.Conn, func() []byte) []
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	done := false
-	h.around = func(c net.Conn, asked protocol.Method, answer func() []byte) []byte {
+	h.around = func(c net.Conn, q protocol.Request, answer func() []byte) []byte {
 		h.mu.Lock()
-		mine := asked == m && !(once && done)
+		mine := q.Method == m && !(once && done)
 		done = done || mine
 		h.mu.Unlock()
 		switch {
 		case !mine:
 			return answer()
 		case fails:
-			var id uint64
-			fmt.Sscanf(string(answer()), `{"fermata":1,"id":%d`, &id)
-			line, _ := protocol.Line(protocol.Answer{Fermata: 1, ID: id, Error: &protocol.Error{Code: protocol.Failed, Message: "no luck"}})
+			line, _ := protocol.Line(protocol.Answer{Fermata: 1, ID: q.ID, Error: &protocol.Error{Code: protocol.Failed, Message: "no luck"}})
 			return line
 		}
 		return act(c, answer)
@@ -236,8 +234,8 @@ func TestChatter(t *testing.T) {
 	s, vol := storage()
 	h := newHost(t, s)
 	conns := make(chan net.Conn, 10)
-	h.around = func(c net.Conn, m protocol.Method, answer func() []byte) []byte {
-		if m == protocol.Prepare {
+	h.around = func(c net.Conn, q protocol.Request, answer func() []byte) []byte {
+		if q.Method == protocol.Prepare {
 			conns <- c
 		}
 		return answer()

@@ -60,8 +60,7 @@ type host struct {
 	options Options
 
 	mu     sync.Mutex
-	around func(c net.Conn, m protocol.Method, answer func() []byte) []byte // nil: well-behaved
-	asked  []protocol.Method
+	around func(c net.Conn, q protocol.Request, answer func() []byte) []byte // nil: well-behaved
 }
 
 func newHost(t testing.TB, s *providertest.Storage) *host {
@@ -93,15 +92,14 @@ func newHost(t testing.TB, s *providertest.Storage) *host {
 				defer c.Close()
 				defer conns.Delete(c)
 				plugin := &fakePlugin{Fake: providertest.NewFake("fake", s)}
-				_ = pluginmain.Serve(c, c, plugin, func(m protocol.Method, answer func() []byte) []byte {
+				_ = pluginmain.Serve(c, c, plugin, func(q protocol.Request, answer func() []byte) []byte {
 					h.mu.Lock()
-					h.asked = append(h.asked, m)
 					around := h.around
 					h.mu.Unlock()
 					if around == nil {
 						return answer()
 					}
-					return around(c, m, answer)
+					return around(c, q, answer)
 				})
 			})
 		}

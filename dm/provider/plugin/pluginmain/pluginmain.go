@@ -91,7 +91,7 @@ type (
 
 // Around is called for each request with what makes its answer. What it returns is written, and may be anything: it is
 // how a plug-in for tests misbehaves.
-type Around func(m protocol.Method, answer func() []byte) []byte
+type Around func(q protocol.Request, answer func() []byte) []byte
 
 // Main serves standard input and output, and returns the exit status. around may be nil.
 func Main(p Plugin, around Around) int {
@@ -123,7 +123,7 @@ func Serve(in io.Reader, out io.Writer, p Plugin, around Around) (err error) {
 			answer := func() []byte { return answer(ctx, p, q) }
 			var b []byte
 			if around != nil {
-				b = around(q.Method, answer)
+				b = around(q, answer)
 			} else {
 				b = answer()
 			}
