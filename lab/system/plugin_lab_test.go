@@ -111,7 +111,10 @@ func TestPlugin(t *testing.T) {
 	for _, p := range providers {
 		got[p.Name] = p
 	}
-	if p := got["btrfs"]; providers[0].Name != "btrfs" || p.Kind != "software" || !p.Usable || p.Version != "1" || p.Problem != "" {
+	if len(providers) < 2 || providers[0].Name != "array" || providers[1].Name != "btrfs" { // the order of choice
+		t.Errorf("got %+v", providers)
+	}
+	if p := got["btrfs"]; p.Kind != "software" || !p.Usable || p.Version != "1" || p.Problem != "" {
 		t.Errorf("got %+v", providers)
 	}
 	if p := got["quits"]; p.Usable || !strings.Contains(p.Problem, "plug-in quits failed at hello") {

@@ -13,10 +13,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/fermata-project/fermata/dm"
@@ -70,6 +72,9 @@ type Provider struct {
 	greeting protocol.Greeting
 	pool     pool
 	claims   claims
+
+	mu   sync.Mutex
+	sets map[*session]bool // the processes of sets that have not ended
 }
 
 // Start runs a plug-in for the handshake. What it returns also has those of package provider's optional interfaces that
@@ -181,8 +186,34 @@ func (p *Provider) Capabilities() []string {
 	return out
 }
 
-// Close ends the process that is kept. The provider can still be used.
-func (p *Provider) Close() error { return p.pool.close() }
+// Close ends all of its processes, as the daemon's death would.
+func (p *Provider) Close() error {
+	p.mu.Lock()
+	left := slices.Collect(maps.Keys(p.sets))
+	p.sets = nil
+	p.mu.Unlock()
+	errs := []error{p.pool.close()}
+	for _, s := range left {
+		errs = append(errs, s.end())
+	}
+	return errors.Join(errs...)
+}
+
+// note keeps in mind that a set has a process.
+func (p *Provider) note(s *session) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.sets == nil {
+		p.sets = map[*session]bool{}
+	}
+	p.sets[s] = true
+}
+
+func (p *Provider) forget(s *session) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.sets, s)
+}
 
 // Claim asks the plug-in, unless it failed to answer a moment ago.
 func (p *Provider) Claim(v provider.Volume) (provider.Claim, error) {

@@ -43,6 +43,7 @@ func (p *Provider) Prepare(ctx context.Context, id provider.Set, vols []provider
 	if e.session, err = p.session(ctx); err != nil {
 		return e, err
 	}
+	p.note(e.session)
 	e.prepared = true
 	wire := toSet(id)
 	r, err := e.ask(ctx, protocol.Prepare, p.spec.Limits.Change, protocol.Params{Set: &wire, Volumes: toVolumes(vols)})
@@ -272,6 +273,7 @@ func (e *set) leave() error {
 		return nil
 	}
 	err := e.session.end()
+	e.provider.forget(e.session)
 	e.session = nil
 	return err
 }
