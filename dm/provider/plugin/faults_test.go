@@ -34,7 +34,7 @@ var faults = []struct {
 		time.Sleep(short + 200*time.Millisecond)
 		return answer()
 	}},
-	{"dies", "exit status 3", func(c net.Conn, _ func() []byte) []byte { c.Close(); return nil }},
+	{"dies", "it closed its pipes", func(c net.Conn, _ func() []byte) []byte { c.Close(); return nil }},
 	{"garbles", "no JSON object", func(net.Conn, func() []byte) []byte { return []byte("}{ \x1b[31m\n") }},
 	{"is not UTF-8", "not UTF-8", func(net.Conn, func() []byte) []byte { return []byte("\xff\xfe\n") }},
 	{"repeats an old answer", "too late to be believed", func(_ net.Conn, answer func() []byte) []byte {
@@ -339,5 +339,16 @@ func settle(t *testing.T, before crowd) {
 			_ = pprof.Lookup("goroutine").WriteTo(os.Stderr, 1)
 			return
 		}
+	}
+}
+
+// The error of a plug-in that died tells how it ended, and what it said last.
+func TestLastWords(t *testing.T) {
+	s, _ := storage()
+	h := newHost(t, s)
+	h.misbehave(protocol.Snapshots, func(c net.Conn, _ func() []byte) []byte { c.Close(); return nil }, false, false)
+	_, err := h.provider(t).Snapshots(t.Context())
+	if want := "plug-in fake failed at snapshots: it closed its pipes (exit status 3; it said: relaying)"; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
 	}
 }

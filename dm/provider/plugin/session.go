@@ -36,7 +36,7 @@ type session struct {
 }
 
 var (
-	errExited = errors.New("it closed its output")
+	errExited = errors.New("it closed its pipes")
 	errBusy   = errors.New("internal error: it is being asked something else")
 )
 
@@ -89,9 +89,7 @@ func (s *session) call(ctx context.Context, m protocol.Method, limit time.Durati
 	}
 	r, err := s.ask(q, until, ctx)
 	if s.isBroken() {
-		if !s.child.gone(drainGrace) { // so that the error tells how it ended
-			s.child.kill()
-		}
+		s.stop()
 	}
 	return r, err
 }
@@ -155,7 +153,7 @@ func (s *session) exchange(q request, until time.Time, ctx context.Context) (pro
 		case err == nil:
 			rest = rest[n:]
 		case errors.Is(err, unix.EPIPE):
-			return protocol.Answer{}, errors.New("it closed its input")
+			return protocol.Answer{}, errExited
 		case errors.Is(err, unix.EAGAIN):
 			if err := w.ready(s.child.in, unix.POLLOUT); err != nil {
 				return protocol.Answer{}, fmt.Errorf("it does not read its input: %w", err)
@@ -267,6 +265,15 @@ func (w *wait) ready(fd int, events int16) error {
 			return err
 		}
 	}
+}
+
+// stop kills the process of a broken session; one that is dying by itself gets the time for it, so that the error tells how
+// it ended.
+func (s *session) stop() {
+	if errors.Is(s.broken, errExited) && s.child.gone(reapGrace) {
+		return
+	}
+	s.child.kill()
 }
 
 // isBroken may be asked by whoever was busy last.

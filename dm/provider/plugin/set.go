@@ -154,11 +154,13 @@ func (e *set) Unlock() error {
 		return nil
 	}
 	e.locked = false
-	if e.session.busy.Load() || e.session.isBroken() {
-		if !e.session.child.gone(drainGrace) { // so that it is known how it ended
-			e.session.child.kill()
-		}
-		return nil // Abort sees to the rest
+	switch { // Abort sees to the rest
+	case e.session.busy.Load():
+		e.session.child.kill()
+		return nil
+	case e.session.isBroken():
+		e.session.stop()
+		return nil
 	}
 	_, err := e.ask(context.Background(), protocol.Unlock, e.provider.spec.Limits.Query, protocol.Params{})
 	return err
