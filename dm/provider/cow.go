@@ -26,7 +26,8 @@ func cowMax(size uint64) uint64 {
 }
 
 // cowSize is how large a volume's copy-on-write area will be: what the volume's own policy says, or else what byDefault
-// says; between what is needed for one chunk and what is needed for all.
+// says; between what is needed for one chunk and what is needed for all. It comes in whole chunks: LVM takes no broken
+// sectors.
 func cowSize(v Volume, byDefault COW) uint64 {
 	want := v.COW
 	if want == 0 {
@@ -36,7 +37,7 @@ func cowSize(v Volume, byDefault COW) uint64 {
 		}
 		want = byDefault.Of(v.Size, used)
 	}
-	return min(max(want, cowMin), cowMax(v.Size))
+	return roundUp(min(max(want, cowMin), cowMax(v.Size)), cowChunk)
 }
 
 // roundUp is n as a whole number of units.

@@ -31,6 +31,8 @@ func TestCOWSize(t *testing.T) {
 		{"by default", Volume{Size: 1 << 30, Used: 10 << 20}, 20 << 20},
 		{"by the policy", Volume{Size: 1 << 30, Used: 10 << 20, COW: 50 << 20}, 50 << 20},
 		{"use not known, and so a full copy", Volume{Size: 64 << 20}, 64<<20 + 66*4096},
+		{"whole chunks: lvcreate takes no part of a sector", Volume{Size: 1 << 30, COW: 50<<20 + 1}, 50<<20 + 4096},
+		{"more than there can be", Volume{Size: 64 << 20, COW: math.MaxUint64}, 64<<20 + 66*4096},
 		{"room for one chunk at least", Volume{Size: 1 << 30, COW: 1}, 3 * 4096},
 		{"a volume of one sector", Volume{Size: 512, COW: 1 << 40}, 3 * 4096},
 		{"an area of metadata that is just full", Volume{Size: 256 * 4096, COW: 1 << 40}, (1 + 2 + 256) * 4096},

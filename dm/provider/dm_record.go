@@ -24,6 +24,7 @@ type record struct {
 	Origin      string
 	MountPoint  string `json:",omitempty"`
 	FSType      string `json:",omitempty"`
+	Options     string `json:",omitempty"`
 	Size        uint64
 	COW         uint64
 	Armed       bool
@@ -44,7 +45,7 @@ func (r record) uuid() string   { return snapUUID + r.Device + "-" + r.Set.ID }
 
 func (r record) snapshot() Snapshot {
 	return Snapshot{
-		Provider: "dm", Set: r.Set, Name: r.Name, Origin: r.Origin, Armed: r.Armed, MountPoint: r.MountPoint, FSType: r.FSType,
+		Provider: "dm", Set: r.Set, Name: r.Name, Origin: r.Origin, Armed: r.Armed, MountPoint: r.MountPoint, FSType: r.FSType, Options: r.Options,
 		Consistency: r.Consistency, Created: r.Created, Size: r.Size, Volatile: true,
 	}
 }

@@ -37,7 +37,7 @@ func (p *DM) Prepare(ctx context.Context, set Set, vols []Volume) (Enlistment, e
 		for i, v := range vols {
 			m := &dmMember{origin: newOrigin(p.control, v), device: v.Device, uuid: v.UUID, record: record{
 				Name: dmSnapshotName(v.Name, set.ID, i), Device: v.Dev.String(), Set: set, Origin: v.Name,
-				MountPoint: v.MountPoint, FSType: v.FSType, Size: v.Size, COW: p.areaSize(v), Armed: true,
+				MountPoint: v.MountPoint, FSType: v.FSType, Options: v.Options, Size: v.Size, COW: p.areaSize(v), Armed: true,
 			}}
 			e.members = append(e.members, m)
 			if err := p.arm(m); err != nil {

@@ -2,6 +2,9 @@ package provider
 
 import (
 	"errors"
+	"os"
+	"path"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -43,6 +46,46 @@ func TestDMSnapshotName(t *testing.T) {
 	a, b := dmSnapshotName(long, id, 0), dmSnapshotName(long, id, 1)
 	if a == b || len(ownName+a+cowEnd) > maxDMName || !strings.HasSuffix(a, id) {
 		t.Errorf("%s, %s", a, b)
+	}
+}
+
+// The udev rule knows our snapshots by their names.
+func TestDMSnapshotNameRule(t *testing.T) {
+	b, err := os.ReadFile("../../systemd/12-fermata.rules")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := regexp.MustCompile(`ENV\{DM_NAME\}!="([^"]+)"`).FindSubmatch(b)
+	if m == nil {
+		t.Fatal("the rule asks for no names")
+	}
+	for _, device := range []string{"data", `my\x20disk/1`, "größe", strings.Repeat("x", 127)} {
+		name := ownName + dmSnapshotName(device, "20261120T000000_0af1", 3)
+		for name, want := range map[string]bool{name: true, name + cowEnd: true, device: false} {
+			if got, err := path.Match(string(m[1]), strings.ReplaceAll(name, "/", "_")); got != want || err != nil {
+				t.Errorf("%s: %v, %v, want %v", name, got, err, want)
+			}
+		}
+	}
+}
+
+// A record gives back everything of a snapshot that the next daemon must know.
+func TestRecord(t *testing.T) {
+	r := record{
+		Version: recordVersion, Name: "data.20261120T000000_0001", Device: "253:3", Set: Set{ID: "20261120T000000_0001", Policy: "p", Members: 2}, Origin: "data",
+		MountPoint: "/srv/a b", FSType: "btrfs", Options: "subvolid=256", Size: 1 << 30, COW: 1 << 20, Consistency: "crash", Created: 1,
+	}
+	p := NewDM(nil, DMOptions{Storage: t.TempDir()})
+	if err := p.write(r); err != nil {
+		t.Fatal(err)
+	}
+	got, err := p.record(r.Name)
+	want := Snapshot{
+		Provider: "dm", Set: r.Set, Name: r.Name, Origin: "data", MountPoint: "/srv/a b", FSType: "btrfs", Options: "subvolid=256",
+		Consistency: "crash", Created: 1, Size: 1 << 30, Volatile: true,
+	}
+	if err != nil || got != r || got.snapshot() != want {
+		t.Errorf("got %+v, %v", got, err)
 	}
 }
 
