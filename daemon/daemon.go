@@ -213,7 +213,10 @@ func (d *Daemon) deleteSet(ctx context.Context, id string) error {
 		return errors.Join(fmt.Errorf("cannot delete set %s: %w", m.ID, err), d.refresh(ctx))
 	}
 	d.o.Log.Info("set deleted", "set", m.ID)
-	return errors.Join(d.store.Remove(m.ID), d.refresh(ctx))
+	if err := d.refresh(ctx); err != nil { // perhaps of a provider that has nothing to do with it
+		d.o.Log.Warn("the set is deleted, but", "set", m.ID, "error", err)
+	}
+	return d.store.Remove(m.ID)
 }
 
 // remove deletes snapshots, each by its provider, and what links to them.

@@ -378,7 +378,7 @@ func (g *fakeGuard) Close() (guard.Reason, guard.Report, error) {
 		select {
 		case <-done:
 			return nil
-		case <-time.After(100 * time.Millisecond): // something is stuck: the guard goes on alone
+		case <-time.After(2 * time.Second): // something is stuck: the guard goes on alone
 			return errors.New("cannot hear from the guard")
 		}
 	})

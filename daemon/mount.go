@@ -193,7 +193,7 @@ func (d *Daemon) umount(ctx context.Context, m api.Manifest) error {
 // hideSet takes away the devices of a set's snapshots, and throw-away copies altogether.
 func (d *Daemon) hideSet(ctx context.Context, set string) error {
 	var errs []error
-	for _, p := range d.o.Providers {
+	for _, p := range d.providersOf(set) {
 		snaps, err := p.Snapshots(ctx)
 		errs = append(errs, err)
 		var scratch []provider.Snapshot
@@ -212,6 +212,20 @@ func (d *Daemon) hideSet(ctx context.Context, set string) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// providersOf are those that have snapshots of a set, or all if nobody knows: one that cannot answer must not keep the sets
+// of the others mounted.
+func (d *Daemon) providersOf(set string) []provider.Provider {
+	d.mu.Lock()
+	snaps := d.contents.Snapshots[set]
+	d.mu.Unlock()
+	if len(snaps) == 0 {
+		return d.o.Providers
+	}
+	return slices.DeleteFunc(slices.Clone(d.o.Providers), func(p provider.Provider) bool {
+		return !slices.ContainsFunc(snaps, func(s provider.Snapshot) bool { return s.Provider == p.Name() })
+	})
 }
 
 // removeEmpty removes a directory and its empty parents up to and without stop. Directories that are in use, or on a

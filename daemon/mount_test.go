@@ -207,3 +207,21 @@ func TestComparePaths(t *testing.T) {
 		t.Errorf("got %v", paths)
 	}
 }
+
+// A provider that cannot answer keeps nobody else's sets mounted.
+func TestUnmountBesideABrokenProvider(t *testing.T) {
+	_, d, id := mountable(t)
+	d.o.Providers = append(d.o.Providers, &mute{err: errors.New("no answer")})
+	if _, err := d.MountSet(t.Context(), id, api.MountOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.UmountSet(t.Context(), id); err != nil {
+		t.Error(err)
+	}
+	if err := d.DeleteSet(t.Context(), id); err != nil {
+		t.Error(err)
+	}
+	if _, _, err := d.find(id); api.Of(err) != api.NotFound {
+		t.Errorf("deleted: %v", err)
+	}
+}
