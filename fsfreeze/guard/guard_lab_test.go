@@ -84,7 +84,7 @@ func beGuard(dir string) error {
 }
 
 // beClient does what its arguments say, one after the other: "freeze POINT", "suspend DEVICE", "resume DEVICE", "thaw
-// POINT", "again" to do all of it for ever, "wait" for a line of input, "exit". The first two are the guard's directory
+// POINT", "announce DEVICE" without suspending it, "say WORD", "again" to do all of it for ever, "wait" for a line of input, "exit". The first two are the guard's directory
 // and the deadline, the third lists points, the fourth devices, separated by commas.
 func beClient(args []string) error {
 	dir, points, devices := args[0], split(args[2]), split(args[3])
@@ -166,6 +166,8 @@ func act(a *guard.Armed, script []string, handles map[string]*fsfreeze.Handle, d
 				err = control.Resume(dm.ByName(object), dm.SkipLockFS)
 				a.DeviceCell(i).Done()
 			}
+		case "say":
+			fmt.Println(object)
 		case "wait":
 			fmt.Println("waiting")
 			_, _ = bufio.NewReader(os.Stdin).ReadString('\n')
@@ -535,8 +537,9 @@ func TestClientKilledInAFreezeThatHangs(t *testing.T) {
 	s.probers = append(s.probers, probe(t, img))
 	const deadline = 4 * time.Second
 	armed := time.Now()
-	c := s.client(t, deadline, "freeze "+s.points[0], "freeze "+img)
+	c := s.client(t, deadline, "freeze "+s.points[0], "say frozen", "freeze "+img)
 	s.probers = []*prober{s.probers[0], s.probers[2]}
+	c.says(t, "frozen")
 	s.held(t)
 	do(t, c.Process.Kill())
 	s.released(t, armed.Add(deadline), 2*time.Second)

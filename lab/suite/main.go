@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -20,14 +21,12 @@ import (
 const lanes = 2
 
 func main() {
-	only := flag.String("only", "", "run only the stages whose name contains this")
+	only := flag.String("only", "", "run only the stage of this name, or those whose names contain it")
 	list := flag.Bool("list", false, "list the stages")
 	flag.Parse()
-	var chosen []stage
-	for _, s := range stages {
-		if strings.Contains(s.name, *only) {
-			chosen = append(chosen, s)
-		}
+	chosen := slices.DeleteFunc(slices.Clone(stages), func(s stage) bool { return s.name != *only })
+	if len(chosen) == 0 {
+		chosen = slices.DeleteFunc(slices.Clone(stages), func(s stage) bool { return !strings.Contains(s.name, *only) })
 	}
 	if *list {
 		for _, s := range chosen {

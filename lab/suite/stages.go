@@ -3,8 +3,11 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -17,13 +20,9 @@ type stage struct {
 	systemd bool
 	env     []string // for the guest
 	args    []string
+	// folders whose packages are tested that have files *_lab_test.go: those are for guests.
+	folders []string
 }
-
-// guestPackages have tests that need a kernel, but no systemd.
-var guestPackages = []string{"./dm/...", "./fsfreeze/...", "./hooks/...", "./cmd/fermata-writer"}
-
-// shortGuestPackages are those of them that depend on the kernel's version.
-var shortGuestPackages = []string{"./dm/...", "./fsfreeze/..."}
 
 // stages is everything, the longest first among those that run side by side.
 var stages = []stage{
@@ -31,12 +30,15 @@ var stages = []stage{
 	{name: "system 6.1", kernel: "6.1", systemd: true, args: []string{"-skip", "TestOrder", "./lab/system"}},
 	{name: "order 6.1", kernel: "6.1", systemd: true, env: []string{"FERMATA_ORDER_SETS=50"}, args: []string{"-run", "Order", "./lab/system"}},
 	{name: "lab", args: []string{"-run", guestTests, "./lab"}},
-	{name: "guest 6.1", kernel: "6.1", args: guestPackages},
+	{name: "guest 6.1", kernel: "6.1", folders: []string{"dm", "fsfreeze", "hooks", "cmd"}},
 	{name: "system 6.12", kernel: "6.12", systemd: true, env: []string{"FERMATA_ORDER_SETS=5"}, args: append([]string{"-run", short}, "./lab/system")},
 	{name: "system 5.10", kernel: "5.10", systemd: true, env: []string{"FERMATA_ORDER_SETS=5"}, args: append([]string{"-run", short}, "./lab/system")},
-	{name: "guest 6.12", kernel: "6.12", args: shortGuestPackages},
-	{name: "guest 5.10", kernel: "5.10", args: shortGuestPackages},
+	{name: "guest 6.12", kernel: "6.12", folders: kernelFolders},
+	{name: "guest 5.10", kernel: "5.10", folders: kernelFolders},
 }
+
+// kernelFolders hold what depends on the kernel's version.
+var kernelFolders = []string{"dm", "fsfreeze", "cmd/fermata-provider-btrfs", "cmd/fermata-provider-array"}
 
 // guestTests are the lab's own tests that boot guests, from the host.
 const guestTests = "^TestGuest"
@@ -50,7 +52,11 @@ func (s stage) run(lab string) tally {
 	if s.kernel != "" {
 		args = append(args, "-tags=lab", "-p=1", "-exec="+lab+" test")
 	}
-	c := exec.Command("go", append(args, s.args...)...)
+	packages, err := labPackages(s.folders)
+	if err != nil {
+		return tally{failed: []string{s.name}, text: map[string]string{s.name: err.Error() + "\n"}}
+	}
+	c := exec.Command("go", slices.Concat(args, s.args, packages)...)
 	c.Env = append(os.Environ(), s.environment()...)
 	c.Stderr = os.Stderr
 	out, err := c.StdoutPipe()
@@ -69,6 +75,24 @@ func (s stage) run(lab string) tally {
 		t.fail(s.name, "no test ran\n")
 	}
 	return t
+}
+
+// labPackages finds the packages with tests for guests below folders of the repository, which is the working directory.
+func labPackages(folders []string) ([]string, error) {
+	var out []string
+	for _, folder := range folders {
+		err := filepath.WalkDir(folder, func(path string, _ fs.DirEntry, err error) error {
+			if strings.HasSuffix(path, "_lab_test.go") {
+				out = append(out, "./"+filepath.Dir(path))
+			}
+			return err
+		})
+		if err != nil {
+			return nil, fmt.Errorf("run this in the repository's root: %w", err)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out), nil
 }
 
 func (s stage) environment() []string {

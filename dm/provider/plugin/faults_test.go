@@ -21,7 +21,7 @@ import (
 )
 
 // short is a time limit that a well-behaved plug-in keeps even on a busy machine.
-const short = time.Second
+const short = 3 * time.Second
 
 // faults are the ways in which a plug-in can answer badly, and what is said of each.
 var faults = []struct {
