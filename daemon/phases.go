@@ -306,11 +306,20 @@ func (t *transaction) finalise(ctx context.Context) error {
 			return classed(api.Failed, err)
 		}
 		for _, s := range snaps {
-			t.manifest.SetName(s.Origin, s.Name)
+			t.made(s)
 		}
 	}
 	t.manifest.State = api.Complete
 	return nil
+}
+
+// made takes down what only a finished snapshot tells.
+func (t *transaction) made(s provider.Snapshot) {
+	for i := range t.manifest.Volumes {
+		if v := &t.manifest.Volumes[i]; v.Volume == s.Origin {
+			v.Name, v.Volatile = s.Name, s.Volatile
+		}
+	}
 }
 
 func (t *transaction) withPrepareLimit(ctx context.Context) (context.Context, context.CancelFunc) {

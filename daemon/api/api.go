@@ -349,12 +349,3 @@ type Service interface {
 	Volumes(ctx context.Context) ([]Volume, error)
 	Status() Status
 }
-
-// SetName records the name of the snapshot of one volume.
-func (m *Manifest) SetName(volume, snapshot string) {
-	for i := range m.Volumes {
-		if m.Volumes[i].Volume == volume {
-			m.Volumes[i].Name = snapshot
-		}
-	}
-}
