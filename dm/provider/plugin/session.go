@@ -60,9 +60,23 @@ type failure struct {
 func (f *failure) Error() string {
 	text := fmt.Sprintf("plug-in %s failed at %s: %v", f.plugin, f.method, f.cause)
 	if f.child != nil {
-		text += f.child.describe()
+		text += f.child.describe() + f.remedy()
 	}
 	return text
+}
+
+// remedy is what whoever wanted a set can do about a process that broke its word.
+func (f *failure) remedy() string {
+	var late *timeoutError
+	if errors.As(f.cause, &late) {
+		return " (give it more time: timeouts, in its file in providers.d)"
+	}
+	switch f.method {
+	case protocol.Admit, protocol.Prepare, protocol.Lock, protocol.PreCommit, protocol.Commit, protocol.PostCommit, protocol.Unlock,
+		protocol.Verify, protocol.Finalize:
+		return " (see journalctl -u fermatad; another provider can be named: --provider VOLUME=NAME)"
+	}
+	return ""
 }
 
 func (f *failure) Unwrap() error { return f.cause }
