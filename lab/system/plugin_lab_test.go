@@ -75,9 +75,9 @@ func TestPlugin(t *testing.T) {
 		option, message string
 		status          int
 	}{
-		{"--die=commit", `plug-in array failed at commit: .*told to die at commit`, 1},
-		{"--garble=precommit", `plug-in array failed at precommit: .*no JSON`, 1},
-		{"--hang=commit", `plug-in array failed at commit: no answer within 1s`, 4},
+		{"--die=commit", `plug-in array failed at commit: .*told to die at commit.*--provider VOLUME=NAME`, 1},
+		{"--garble=precommit", `plug-in array failed at precommit: .*no JSON.*--provider VOLUME=NAME`, 1},
+		{"--hang=commit", `plug-in array failed at commit: no answer within 1s.*timeouts, in its file in providers.d`, 4},
 		{"--late=postcommit=3s", `plug-in array failed at postcommit: no answer within 1s`, 4},
 		{"--fail=finalize", `plug-in array failed at finalize: told to fail`, 1},
 	} {
@@ -87,6 +87,8 @@ func TestPlugin(t *testing.T) {
 			t.Errorf("%s: exit status %d, want %d; message %q, want %q", tt.option, a.status, tt.status, a.stderr, tt.message)
 		}
 		vols[0].Writable(t)
+		wantFile(t, "/srv/lun/f", "later")
+		wantFile(t, vols[0].Point+"/f", "two")
 		write(t, "/srv/lun/after", tt.option)
 		if left, err := filepath.Glob(store + "/snapshots/*"); err != nil || len(left) > 0 || snapshotLVs(t) != "" || len(sets(t)) > 0 {
 			t.Errorf("%s: left %v, %s, %v", tt.option, left, snapshotLVs(t), sets(t))

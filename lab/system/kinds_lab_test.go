@@ -1,0 +1,37 @@
+//go:build lab
+
+package system
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/fermata-project/fermata/lab/labtest"
+)
+
+// dmVolume makes a device-mapper volume without LVM on the second disk, of so many MiB, with ext4, mounted at /srv/NAME; and
+// a storage volume for provider dm beside it.
+func dmVolume(t testing.TB, name string, size int) labtest.Volume {
+	t.Helper()
+	disk := labtest.Disks(t)[1]
+	made := func(name string, start, size int) labtest.Volume {
+		v := labtest.Volume{VG: "mapper", LV: name, FSType: "ext4", Point: filepath.Join("/srv", name)}
+		labtest.Run(t, "dmsetup", "create", name, "--table", fmt.Sprintf("0 %d linear %s %d", size*2048, disk, start*2048))
+		t.Cleanup(func() { labtest.Run(t, "dmsetup", "remove", "--retry", name) })
+		labtest.Run(t, "mkfs.ext4", "-q", v.Device())
+		if err := os.MkdirAll(v.Point, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		v.Mount(t)
+		t.Cleanup(func() {
+			labtest.Run(t, "umount", v.Point)
+			os.Remove(v.Point)
+		})
+		return v
+	}
+	storage := made("storage", 0, 400)
+	configure(t, map[string]string{"providers.d/dm.yaml": "storage: " + storage.Point + "\ncow: 32M\n"})
+	return made(name, 400, size)
+}
