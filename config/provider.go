@@ -14,7 +14,7 @@ type Provider struct {
 	Enabled bool   // default true
 	Reserve Reserve
 	COW     COW     // dm, thick: unless the policy says otherwise; default 10%
-	Storage string  // dm: the directory for copy-on-write areas; default "": dm takes nothing
+	Storage string  // dm: the directory, or the device below /dev, for copy-on-write areas; default "": dm takes nothing
 	Chunk   Size    // dm: what is copied at once, 4K to 64K; default 4K
 	Plugin  *Plugin // nil: built in
 	File    string  // where it was read from; "" for the defaults

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"time"
@@ -66,7 +67,7 @@ func serve(dir, run string) error {
 	d := daemon.New(daemon.Options{
 		Version: version, Config: c, Log: log, RunDir: run,
 		Host:      daemon.System{Socket: guard.Socket, Notes: guard.Notes, Control: control},
-		Providers: slices.Concat(usable, providers(c, control, log), []provider.Provider{clones}), Clones: clones, Unusable: unusable, NewWriter: daemon.NewWriter,
+		Providers: slices.Concat(usable, providers(c, control, run, log), []provider.Provider{clones}), Clones: clones, Unusable: unusable, NewWriter: daemon.NewWriter,
 	})
 	if err := d.Start(ctx); err != nil {
 		log.Error("starting with problems", "error", err)
@@ -95,7 +96,7 @@ func serve(dir, run string) error {
 }
 
 // providers are the built-in ones that the configuration leaves switched on, in the order of choice.
-func providers(c *config.Config, control *dm.Control, log *slog.Logger) []provider.Provider {
+func providers(c *config.Config, control *dm.Control, run string, log *slog.Logger) []provider.Provider {
 	tools := lvm.New(lvm.Options{}) // one for all, so that they can lock the same volume group
 	var out []provider.Provider
 	if p, err := c.Provider("thin"); err == nil && p.Enabled {
@@ -107,7 +108,7 @@ func providers(c *config.Config, control *dm.Control, log *slog.Logger) []provid
 	}
 	if p, err := c.Provider("dm"); err == nil && p.Enabled {
 		out = append(out, provider.NewDM(control, provider.DMOptions{
-			Storage: p.Storage, COW: p.COW, Reserve: p.Reserve.Data, Chunk: uint64(p.Chunk),
+			Storage: p.Storage, Run: filepath.Join(run, "dm"), COW: p.COW, Reserve: p.Reserve.Data, Chunk: uint64(p.Chunk),
 			Report: func(err error) { log.Warn("provider dm", "error", err) },
 		}))
 	}

@@ -14,12 +14,12 @@ import (
 
 // DM makes snapshots of device-mapper volumes that are not LVM's, while they are in use: it slides snapshot-origin under
 // the mounted volume, over a copy of the volume's table, and takes it out again when the last snapshot goes. What is
-// overwritten is kept in files on a storage volume. The kernel knows none of it after a reboot: the snapshots are volatile.
+// overwritten is kept in areas on a storage volume, which is a directory or a device. The kernel knows none of it after a reboot: the snapshots are volatile.
 //
 // Truth is what devices exist, by their names and uuids, and a record beside each file.
 type DM struct {
 	control *dm.Control
-	storage string
+	storage storage // nil: none is configured
 	cow     COW
 	reserve Share
 	chunk   uint64 // bytes
@@ -31,9 +31,11 @@ type DM struct {
 
 // DMOptions of NewDM.
 type DMOptions struct {
-	Storage string // a directory; empty: the provider takes nothing
-	COW     COW    // unless the policy has another wish
-	Reserve Share  // what stays free of the storage's filesystem
+	Storage string // a directory; below /dev: a block device; empty: the provider takes nothing
+	// Run is a directory that a reboot empties, for the records if the storage is a device. It is made when it is needed.
+	Run     string
+	COW     COW   // unless the policy has another wish
+	Reserve Share // what stays free of the storage
 	// Chunk is how much is copied when one byte of it is overwritten for the first time, in bytes: a power of two from
 	// 4096 to 65536. Small ones make writes to the volume wait less, large ones need less memory. 0: 4096.
 	Chunk uint64
@@ -43,7 +45,7 @@ type DMOptions struct {
 
 // NewDM makes the provider.
 func NewDM(c *dm.Control, o DMOptions) *DM {
-	p := &DM{control: c, storage: o.Storage, cow: o.COW, reserve: o.Reserve, chunk: max(o.Chunk, 4096), report: o.Report}
+	p := &DM{control: c, storage: newStorage(c, o.Storage, o.Run), cow: o.COW, reserve: o.Reserve, chunk: max(o.Chunk, 4096), report: o.Report}
 	if p.report == nil {
 		p.report = func(error) {}
 	}
@@ -62,8 +64,8 @@ func (p *DM) Claim(v Volume) (Claim, error) {
 		return Claim{}, errors.New("a volume of LVM, which would notice: thin and thick take those")
 	case strings.HasPrefix(v.UUID, ownUUID):
 		return Claim{}, errors.New("a device of Fermata's own")
-	case p.storage == "":
-		return Claim{}, p.usable()
+	case p.storage == nil:
+		return Claim{}, errNoStorage
 	}
 	// The status, unlike the table, tells no secrets.
 	targets, info, err := p.control.Status(dm.ByDev(v.Dev), dm.StatusNoFlush)
@@ -99,7 +101,7 @@ func (p *DM) Admit(_ context.Context, vols []Volume) error {
 	}
 	var need uint64
 	for _, v := range vols {
-		need += head + p.areaSize(v)
+		need += p.storage.cost(p.areaSize(v))
 	}
 	return p.room(need)
 }
@@ -317,7 +319,11 @@ func (p *DM) Resize(ctx context.Context, s Snapshot, size uint64) error {
 		if size <= r.COW {
 			return nil
 		}
-		if err := p.room(size - r.COW); err != nil {
+		// What was loaded by whoever died before making it live takes room.
+		if err := p.control.Clear(areaRef(r.Name)); err != nil {
+			return err
+		}
+		if err := p.room(p.storage.cost(size) - p.storage.cost(r.COW)); err != nil {
 			return err
 		}
 		if err := p.growArea(r.Name, size); err != nil {

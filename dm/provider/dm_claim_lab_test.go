@@ -111,15 +111,15 @@ func TestDMStorage(t *testing.T) {
 		if err := b.dm().Admit(t.Context(), []provider.Volume{v}); err != nil {
 			t.Errorf("one: %v", err)
 		}
-		if err := b.dm().Admit(t.Context(), []provider.Volume{v, v}); !errors.Is(err, provider.ErrNoRoom) || !strings.Contains(err.Error(), b.storage) {
+		if err := b.dm().Admit(t.Context(), []provider.Volume{v, v}); !errors.Is(err, provider.ErrNoRoom) || !strings.Contains(err.Error(), b.options.Storage) {
 			t.Errorf("two: %v", err)
 		}
 	})
 	t.Run("that others can write to", func(t *testing.T) {
-		if err := os.Chmod(b.storage, 0o777); err != nil {
+		if err := os.Chmod(b.options.Storage, 0o777); err != nil {
 			t.Fatal(err)
 		}
-		defer os.Chmod(b.storage, 0o755)
+		defer os.Chmod(b.options.Storage, 0o755)
 		if err := b.dm().Admit(t.Context(), []provider.Volume{o.Volume()}); err == nil || !strings.Contains(err.Error(), "chmod") {
 			t.Errorf("Admit: %v", err)
 		}

@@ -3,6 +3,7 @@
 package provider_test
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -11,8 +12,6 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/fermata-project/fermata/dm"
 	"github.com/fermata-project/fermata/dm/provider"
 	"github.com/fermata-project/fermata/dm/provider/providertest"
@@ -20,13 +19,18 @@ import (
 )
 
 func TestDM(t *testing.T) {
-	providertest.Run(t, func(t *testing.T) providertest.Bench { return newDMBench(t) })
+	for name, storage := range dmStorages {
+		t.Run(name, func(t *testing.T) {
+			providertest.Run(t, func(t *testing.T) providertest.Bench { return newDMBenchOn(t, storage()) })
+		})
+	}
 }
 
 // dmBench has linear and striped devices on one disk, and a storage volume on another.
 type dmBench struct {
 	*bench
-	storage string
+	storage dmStorage
+	records string
 	options provider.DMOptions
 	disks   [2]string
 	next    [2]uint64 // first free sector of each disk
@@ -35,7 +39,9 @@ type dmBench struct {
 
 const mebi = 2048 // sectors
 
-func newDMBench(t *testing.T) *dmBench {
+func newDMBench(t *testing.T) *dmBench { return newDMBenchOn(t, &onDirectory{}) }
+
+func newDMBenchOn(t *testing.T, storage dmStorage) *dmBench {
 	labtest.CheckClean(t)
 	control, err := dm.Open()
 	if err != nil {
@@ -47,18 +53,13 @@ func newDMBench(t *testing.T) *dmBench {
 	}
 	b := &dmBench{
 		bench: &bench{control: control, made: map[string]bool{}}, disks: [2]string(disks[:2]), tables: map[string]string{},
-		storage: "/srv/storage",
+		storage: storage,
 	}
 	b.options = provider.DMOptions{
-		Storage: b.storage, COW: fixed(32 << 20), Reserve: percent(5), Report: func(err error) { t.Errorf("reported: %v", err) },
+		COW: fixed(32 << 20), Reserve: percent(5), Report: func(err error) { t.Errorf("reported: %v", err) },
 	}
 	b.device(t, "storage", b.linear(1, 600*mebi))
-	labtest.Run(t, "mkfs.ext4", "-q", "/dev/mapper/storage")
-	if err := os.MkdirAll(b.storage, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	labtest.Run(t, "mount", "/dev/mapper/storage", b.storage)
-	t.Cleanup(func() { labtest.Run(t, "umount", b.storage) })
+	storage.make(t, b)
 	return b
 }
 
@@ -101,6 +102,7 @@ func (b *dmBench) Origin(t testing.TB, group int, name string) providertest.Orig
 		second := b.linear(group, 24*mebi)
 		b.device(t, name, first+"\n"+strings.Replace(second, "0", fmt.Sprint(40*mebi), 1))
 	}
+	labtest.Run(t, "wipefs", "-qa", "/dev/mapper/"+name) // of the test before
 	labtest.Run(t, "mkfs."+fstype, "-q", "/dev/mapper/"+name)
 	o := &dmMounted{mounted: &mounted{bench: b.bench, v: b.volume(t, name)}, b: b}
 	o.v.FSType, o.v.MountPoint = fstype, filepath.Join("/srv", name)
@@ -124,8 +126,8 @@ func (b *dmBench) Traces(t testing.TB) string {
 			out = append(out, fmt.Sprintf("%s, inactive: %v, %v", name, inactive, err))
 		}
 	}
-	entries, err := os.ReadDir(b.storage)
-	if err != nil {
+	entries, err := os.ReadDir(b.records)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		t.Fatal(err)
 	}
 	for _, e := range entries {
@@ -151,24 +153,9 @@ func (b *dmBench) Others(t testing.TB, o providertest.Origin) {
 	labtest.Run(t, "dmsetup", "resume", name)
 }
 
-// Fill leaves less room than a snapshot needs.
-func (b *dmBench) Fill(t testing.TB) {
-	t.Helper()
-	var fs unix.Statfs_t
-	if err := unix.Statfs(b.storage, &fs); err != nil {
-		t.Fatal(err)
-	}
-	labtest.Run(t, "fallocate", "-l", fmt.Sprint((fs.Bavail*uint64(fs.Bsize))-(32<<20)), filepath.Join(b.storage, "filler"))
-}
-
-// Break makes the storage read-only, as its filesystem does when its disk fails.
-func (b *dmBench) Break(t testing.TB) {
-	t.Helper()
-	labtest.Run(t, "mount", "--bind", b.storage, b.storage)
-	labtest.Run(t, "mount", "-o", "remount,bind,ro", b.storage)
-}
-
-func (b *dmBench) Mend(t testing.TB) { labtest.Run(t, "umount", b.storage) }
+func (b *dmBench) Fill(t testing.TB)  { b.storage.fill(t, b, 20<<20) }
+func (b *dmBench) Break(t testing.TB) { b.storage.stop(t, b) }
+func (b *dmBench) Mend(t testing.TB)  { b.storage.mend(t, b) }
 
 // dmMounted is a volume with a filesystem.
 type dmMounted struct {

@@ -35,7 +35,6 @@ type record struct {
 const (
 	recordVersion = 1
 	recordEnd     = ".fermata.json"
-	areaEnd       = ".fermata.cow"
 	newEnd        = ".new"   // of a record that is being written
 	maxRecord     = 64 << 10 // bytes: paths have at most 4096
 )
@@ -50,15 +49,8 @@ func (r record) snapshot() Snapshot {
 	}
 }
 
-func (p *DM) recordPath(name string) string { return filepath.Join(p.storage, name+recordEnd) }
-
-// areaPath has no symbolic links in it: the kernel tells a loop device's file by such a path.
-func (p *DM) areaPath(name string) string {
-	dir, err := filepath.EvalSymlinks(p.storage)
-	if err != nil {
-		dir = p.storage
-	}
-	return filepath.Join(dir, name+areaEnd)
+func (p *DM) recordPath(name string) string {
+	return filepath.Join(p.storage.records(), name+recordEnd)
 }
 
 // write makes a record durable, in whole or not at all.
@@ -88,7 +80,7 @@ func (p *DM) write(r record) error {
 }
 
 func (p *DM) syncStorage() error {
-	d, err := os.Open(p.storage)
+	d, err := os.Open(p.storage.records())
 	if err != nil {
 		return err
 	}
@@ -98,10 +90,10 @@ func (p *DM) syncStorage() error {
 // records reads all of them. One that cannot be read stands for its name alone: it was cut short by a power cut, after
 // which no snapshot of it exists.
 func (p *DM) records() ([]record, error) {
-	if p.storage == "" {
+	if p.storage == nil {
 		return nil, nil
 	}
-	entries, err := os.ReadDir(p.storage)
+	entries, err := os.ReadDir(p.storage.records())
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}

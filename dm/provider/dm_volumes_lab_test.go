@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -129,8 +128,9 @@ func (b *dmBench) clean(t *testing.T) {
 }
 
 // What a daemon that is killed leaves, at each point of arming, firing and deleting, is cleared away by the next one.
-func TestDMDeath(t *testing.T) {
-	b := newDMBench(t)
+func TestDMDeath(t *testing.T) { onEach(t, testDMDeath) }
+
+func testDMDeath(t *testing.T, b *dmBench) {
 	o := b.raw(t, "one")
 	o.fill(t, 'o', 16)
 	for _, c := range []struct {
@@ -145,9 +145,9 @@ func TestDMDeath(t *testing.T) {
 			`dmsetup remove --verifyudev fermata@$O-real`,
 			`dmsetup remove --verifyudev fermata@$NAME-cow`,
 			`losetup -D`,
-			`rm /srv/storage/$NAME.fermata.cow`,
-			`truncate -s 10 /srv/storage/$NAME.fermata.json`,
-			`mv /srv/storage/$NAME.fermata.json /srv/storage/$NAME.fermata.json.new`,
+			`rm -f $RECORDS/$NAME.fermata.cow`,
+			`truncate -s 10 $RECORDS/$NAME.fermata.json`,
+			`mv $RECORDS/$NAME.fermata.json $RECORDS/$NAME.fermata.json.new`,
 		}},
 		{"the guard has resumed the origin, without a snapshot", false, []string{
 			`dmsetup suspend one && dmsetup resume one`,
@@ -157,8 +157,8 @@ func TestDMDeath(t *testing.T) {
 			`dmsetup remove --verifyudev fermata@$NAME`,
 			`dmsetup remove --verifyudev fermata@$NAME-cow`,
 			`losetup -D`,
-			`rm /srv/storage/$NAME.fermata.cow`,
-			`rm /srv/storage/$NAME.fermata.json`,
+			`rm -f $RECORDS/$NAME.fermata.cow`,
+			`rm $RECORDS/$NAME.fermata.json`,
 		}},
 	} {
 		for n := range len(c.undo) + 1 {
@@ -171,7 +171,7 @@ func TestDMDeath(t *testing.T) {
 					}
 				}
 				name := b.listed(t, p)[0].Name
-				script := "set -e; NAME=" + name + " O=" + o.v.Dev.String() + "; " + strings.Join(c.undo[:n], "; ")
+				script := "set -e; RECORDS=" + b.records + " NAME=" + name + " O=" + o.v.Dev.String() + "; " + strings.Join(c.undo[:n], "; ")
 				labtest.Run(t, "sh", "-c", script)
 				next := b.dm()
 				left := b.listed(t, next)
@@ -191,8 +191,9 @@ func TestDMDeath(t *testing.T) {
 }
 
 // A reboot takes all devices, and leaves the storage volume and the volumes as they are on disk.
-func TestDMReboot(t *testing.T) {
-	b := newDMBench(t)
+func TestDMReboot(t *testing.T) { onEach(t, testDMReboot) }
+
+func testDMReboot(t *testing.T, b *dmBench) {
 	o := b.raw(t, "one")
 	snap := b.take(t, b.dm(), o.v)[0]
 	if !snap.Volatile {
@@ -205,6 +206,7 @@ func TestDMReboot(t *testing.T) {
 		dmsetup resume one
 		dmsetup remove --verifyudev fermata@`+o.v.Dev.String()+`-real
 		losetup -D`)
+	b.storage.reboot(t, b)
 	if l := b.listed(t, b.dm()); len(l) != 0 {
 		t.Errorf("listed: %+v", l)
 	}
@@ -217,8 +219,9 @@ func TestDMReboot(t *testing.T) {
 }
 
 // An area that is full costs the snapshot, and nothing else; one that has grown in time is not full.
-func TestDMArea(t *testing.T) {
-	b := newDMBench(t)
+func TestDMArea(t *testing.T) { onEach(t, testDMArea) }
+
+func testDMArea(t *testing.T, b *dmBench) {
 	o := b.raw(t, "one")
 	o.v.COW = 2 << 20
 	p := b.dm()
@@ -285,7 +288,7 @@ func TestDMArea(t *testing.T) {
 	})
 	t.Run("a full storage volume breaks nothing", func(t *testing.T) {
 		kept := b.take(t, p, o.v)[0]
-		labtest.Try(t, "dd", "if=/dev/zero", "of="+filepath.Join(b.storage, "filler"), "bs=1M")
+		b.storage.fill(t, b, 0)
 		o.fill(t, '5', 1)
 		device, err := p.Expose(t.Context(), kept)
 		if err != nil {
