@@ -33,6 +33,10 @@ func TestSoundHost(t *testing.T) {
 	}
 }
 
+func storage(mode string, used uint64) api.Pool {
+	return api.Pool{Name: "/srv/store", Provider: "dm", Mode: mode, Size: 100, Used: used}
+}
+
 // TestFindings changes one thing of a sound host: one check changes.
 func TestFindings(t *testing.T) {
 	for _, test := range []struct {
@@ -58,6 +62,11 @@ func TestFindings(t *testing.T) {
 		{"pool read-only", func(h *Host) { h.Pools[0].Mode = "ro" }, []string{"failed pool vg/pool ro,"}},
 		{"pool damaged", func(h *Host) { h.Pools[0].NeedsCheck = true }, []string{"failed pool vg/pool rw, data 42.0%, metadata 7.0%, needs a check"}},
 		{"pool failed", func(h *Host) { h.Pools[0] = api.Pool{Name: "vg/pool", Mode: "fail"} }, []string{"failed pool vg/pool fail, data 0.0%"}},
+		{"storage volume", func(h *Host) { h.Pools = append(h.Pools, storage("rw", 40)) }, nil},
+		{"storage volume alone", func(h *Host) { h.Pools = []api.Pool{storage("rw", 40)} }, []string{"warning pools there is no active thin pool"}},
+		{"storage volume full", func(h *Host) { h.Pools = append(h.Pools, storage("rw", 80)) }, []string{"warning storage volume /srv/store rw, data 80.0%"}},
+		{"storage volume read-only", func(h *Host) { h.Pools = append(h.Pools, storage("ro", 40)) }, []string{"failed storage volume /srv/store ro, data 40.0%: nothing"}},
+		{"storage volume missing", func(h *Host) { h.Pools = append(h.Pools, storage("fail", 0)) }, []string{"failed storage volume /srv/store not there"}},
 		{"unfreezable mount", func(h *Host) { h.Mount[0].FSType, h.Mount[0].Freezable = "vfat", false },
 			[]string{"warning mount /srv vfat cannot be frozen"}},
 		{"read-only mount", func(h *Host) { h.Mount[0].Freezable, h.Mount[0].ReadOnly = false, true }, nil},

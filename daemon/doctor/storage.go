@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/fermata-project/fermata/daemon/api"
@@ -33,14 +34,33 @@ func pools(h Host) []Check {
 	if h.PoolError != "" {
 		return warning("pools", "not seen: "+h.PoolError, "run fermata doctor as root")
 	}
-	if len(h.Pools) == 0 {
-		return warning("pools", "there is no active thin pool: no sets of thin volumes", "lvcreate --type thin-pool, or lvchange -ay")
-	}
 	var checks []Check
+	if !slices.ContainsFunc(h.Pools, func(p api.Pool) bool { return p.Provider != "dm" }) {
+		checks = warning("pools", "there is no active thin pool: no sets of thin volumes", "lvcreate --type thin-pool, or lvchange -ay")
+	}
 	for _, p := range h.Pools {
+		if p.Provider == "dm" {
+			checks = append(checks, storageVolume(p)...)
+			continue
+		}
 		checks = append(checks, pool(p)...)
 	}
 	return checks
+}
+
+// storageVolume is where the provider dm keeps what is overwritten (docs/dm.md).
+func storageVolume(p api.Pool) []Check {
+	name, data := "storage volume "+p.Name, ratio(p.Used, p.Size)
+	detail := fmt.Sprintf("%s, data %.1f%%", p.Mode, 100*data)
+	switch {
+	case p.Mode == "fail":
+		return failure(name, "not there, or not usable", "mount it, or give provider dm another: storage")
+	case p.Mode != "rw":
+		return failure(name, detail+": nothing can be written", "see dmesg; make it writable again")
+	case data >= fullData:
+		return warning(name, detail, "delete sets, or make it larger")
+	}
+	return ok(name, detail)
 }
 
 func pool(p api.Pool) []Check {

@@ -103,8 +103,8 @@ func (o *opened) writable() error {
 	return err
 }
 
-// unclaimed is nil if nobody but our areas has the device open for themselves alone. Whoever mounts, swaps or assembles it
-// has, and so has device-mapper; who reads and writes without that, such as a virtual machine, is not seen.
+// unclaimed is nil if nothing but our areas has the device open exclusively. Mounts, swap, arrays and device-mapper have;
+// programs that read and write without that, such as virtual machines, are not seen.
 func (d device) unclaimed(dev dm.Dev) error {
 	holders, err := filepath.Glob(filepath.Join("/sys/dev/block", dev.String(), "holders/*"))
 	if err != nil {
@@ -140,7 +140,7 @@ func (o *opened) blank() error {
 			return err
 		}
 		if i := bytes.IndexFunc(end, func(r rune) bool { return r != 0 }); i >= 0 {
-			return fmt.Errorf("it is not empty: byte %d is not zero (wipefs tells what it holds; if it is no use any more, zero the first and the last MiB)", at+uint64(i))
+			return fmt.Errorf("it is not empty: byte %d is not zero (wipefs tells what it holds; if that is of no use any more, zero the first and the last MiB)", at+uint64(i))
 		}
 	}
 	return nil

@@ -129,6 +129,53 @@ func TestDMDeviceExtents(t *testing.T) {
 	})
 }
 
+// A daemon that dies while it grows an area leaves one that can be grown, and deleted; its room is not lost.
+func TestDMDeviceGrowDeath(t *testing.T) {
+	b := newDMBenchOn(t, &onDevice{})
+	o := b.raw(t, "one")
+	o.v.COW = 2 << 20
+	load := `dmsetup load fermata@$NAME-cow --table "0 4096 linear /dev/mapper/storage 2048
+		4096 4096 linear /dev/mapper/storage 20480"`
+	for name, c := range map[string]struct{ script, want string }{
+		"loaded":          {load, "1+2 3+2"}, // not where it was: that was never live
+		"live":            {load + " && dmsetup resume fermata@$NAME-cow", "1+2 10+2"},
+		"before anything": {"true", "1+2 3+2"},
+	} {
+		for _, grow := range []bool{true, false} {
+			t.Run(fmt.Sprint(name, ", grown again: ", grow), func(t *testing.T) {
+				o.fill(t, '1', 16)
+				snap := b.take(t, b.dm(), o.v)[0]
+				labtest.Run(t, "sh", "-c", "NAME="+snap.Name+"; "+c.script)
+				p := b.dm()
+				if l := b.listed(t, p); len(l) != 1 || l[0].Invalid != "" {
+					t.Errorf("listed %+v", l)
+				}
+				if grow {
+					if err := p.Resize(t.Context(), snap, 4<<20); err != nil {
+						t.Error(err)
+					}
+					if got := b.area(t, snap); got != c.want {
+						t.Errorf("area %s, want %s", got, c.want)
+					}
+					o.fill(t, '2', 3)
+					device, err := p.Expose(t.Context(), snap)
+					if err != nil {
+						t.Fatal(err)
+					}
+					holds(t, device, '1', 16)
+				}
+				if err := p.Delete(t.Context(), []provider.Snapshot{snap}); err != nil {
+					t.Error(err)
+				}
+				if pools, err := p.Pools(); err != nil || pools[0].Used != 0 {
+					t.Errorf("%+v, %v", pools, err)
+				}
+				b.clean(t)
+			})
+		}
+	}
+}
+
 // A device that is somebody else's is refused, by what lies on it, who has it, and what it lies below.
 func TestDMDeviceRefused(t *testing.T) {
 	b := newDMBenchOn(t, &onDevice{})
