@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/fermata-project/fermata/daemon/api"
 	"github.com/fermata-project/fermata/lab/labtest"
 )
 
@@ -71,4 +73,29 @@ func TestDMVolume(t *testing.T) {
 	if left, err := filepath.Glob("/srv/storage/data.*"); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
+	t.Run("on a storage device", func(t *testing.T) {
+		labtest.Run(t, "dmsetup", "create", "spare", "--table", fmt.Sprintf("0 %d linear %s %d", 128*2048, disk, 384*2048))
+		defer labtest.Run(t, "dmsetup", "remove", "--retry", "spare")
+		labtest.Run(t, "blkdiscard", "--zeroout", "/dev/mapper/spare")
+		configure(t, map[string]string{"providers.d/dm.yaml": "storage: /dev/mapper/spare\ncow: 50%\n"})
+		m := create(t, "/srv/data", thin.Point)
+		write(t, "/srv/data/f", "3")
+		labtest.Run(t, "systemctl", "kill", "--signal=KILL", "fermatad")
+		must(t, "snapshot", "mount", m.ID)
+		wantFile(t, filepath.Join(mounted(t, m.ID, "/srv/data"), "f"), "2")
+		must(t, "snapshot", "resize", m.ID, "/srv/data", "+8M")
+		var pools []api.Pool
+		decode(t, must(t, "pool", "list", "--json"), &pools)
+		i := slices.IndexFunc(pools, func(p api.Pool) bool { return p.Provider == "dm" })
+		if i < 0 || pools[i].Name != "/dev/mapper/spare" || pools[i].Size != 126<<20 || pools[i].Used != 72<<20 || pools[i].Mode != "rw" {
+			t.Errorf("pools: %+v", pools)
+		}
+		must(t, "snapshot", "delete", m.ID)
+		if now := labtest.Run(t, "dmsetup", "table", "data"); now != table {
+			t.Errorf("table was %s, is %s", table, now)
+		}
+		if left, err := filepath.Glob("/run/fermata/dm/data.*"); err != nil || len(left) > 0 {
+			t.Errorf("left behind: %v, %v", left, err)
+		}
+	})
 }
