@@ -31,7 +31,8 @@ func mountOptions(fstype string, writable bool) string {
 	return ""
 }
 
-// MountSet mounts all filesystems of a set as one tree, structured as the live paths.
+// MountSet mounts all filesystems of a set as one tree, structured as the live paths, and makes the devices of its raw
+// volumes readable, at their links.
 func (d *Daemon) MountSet(ctx context.Context, id string, o api.MountOptions) (mounts []api.Mount, err error) {
 	release, err := d.turn.take(ctx, false)
 	if err != nil {
@@ -59,15 +60,7 @@ func (d *Daemon) MountSet(ctx context.Context, id string, o api.MountOptions) (m
 			mounts = nil
 		}
 	}()
-	var todo []provider.Snapshot
-	for _, s := range snaps {
-		if s.FSType != "" && s.MountPoint != "" {
-			todo = append(todo, s)
-		}
-	}
-	if len(todo) == 0 {
-		return nil, api.Errorf(api.Invalid, "none of its volumes holds a filesystem")
-	}
+	todo := slices.Clone(snaps)
 	slices.SortFunc(todo, func(a, b provider.Snapshot) int { return comparePaths(a.MountPoint, b.MountPoint) }) // outer before inner
 	var record mountRecord
 	for _, s := range todo {
@@ -78,7 +71,9 @@ func (d *Daemon) MountSet(ctx context.Context, id string, o api.MountOptions) (m
 		if err != nil {
 			return nil, err
 		}
-		call.Path = filepath.Join(base, s.MountPoint)
+		if !raw(s) {
+			call.Path = filepath.Join(base, s.MountPoint)
+		}
 		dev, err := d.number(call.Device)
 		if err != nil {
 			return nil, err
@@ -87,6 +82,10 @@ func (d *Daemon) MountSet(ctx context.Context, id string, o api.MountOptions) (m
 		record.Mounts = append(record.Mounts, recordedMount{Mount: mount, Snapshot: device.Name, Base: base, Dev: dev})
 		if err := d.saveRecord(m.ID, record); err != nil {
 			return nil, err
+		}
+		mounts = append(mounts, mount)
+		if raw(s) {
+			continue
 		}
 		if err := os.MkdirAll(call.Path, 0o755); err != nil {
 			return nil, err
@@ -98,11 +97,13 @@ func (d *Daemon) MountSet(ctx context.Context, id string, o api.MountOptions) (m
 			}
 			return nil, err
 		}
-		mounts = append(mounts, mount)
 	}
 	d.o.Log.Info("set mounted", "set", m.ID, "at", base, "writable", o.Writable)
 	return mounts, nil
 }
+
+// raw reports whether a snapshot is of a volume that was mounted nowhere.
+func raw(s provider.Snapshot) bool { return s.FSType == "" || s.MountPoint == "" }
 
 // image makes a snapshot ready to be mounted, or a throw-away copy of it, and says which of them, and how.
 func (d *Daemon) image(ctx context.Context, s provider.Snapshot, writable bool) (call MountCall, shown provider.Snapshot, err error) {
@@ -176,11 +177,17 @@ func (d *Daemon) umount(ctx context.Context, m api.Manifest) error {
 		return err
 	}
 	for _, at := range slices.Backward(present) {
+		if at.Path == "" {
+			continue // raw: hideSet puts it away
+		}
 		if err := d.o.Host.Unmount(at.Path); err != nil {
 			return err
 		}
 	}
 	for _, at := range slices.Backward(record.Mounts) {
+		if at.Path == "" {
+			continue
+		}
 		removeEmpty(at.Path, at.Base)
 	}
 	removeEmpty(d.mountBase(m), d.o.Config.Daemon.MountDirectory)

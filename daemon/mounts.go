@@ -100,12 +100,18 @@ func (d *Daemon) recordedSets() []string {
 	return out
 }
 
-// present are the mounts of a record that the mount table has: at that path, a filesystem on that device. Outer mounts
-// come before inner ones.
-func (r mountRecord) present(mounts []fsfreeze.Mount) []recordedMount {
+// present are the mounts of a record that the mount table has: at that path, a filesystem on that device; and the raw
+// devices that exist. Outer mounts come before inner ones.
+func (r mountRecord) present(mounts []fsfreeze.Mount, exists func(recordedMount) bool) []recordedMount {
 	var out []recordedMount
 	filesystems := fsfreeze.Filesystems(mounts)
 	for _, x := range r.Mounts {
+		if x.Path == "" {
+			if exists(x) {
+				out = append(out, x)
+			}
+			continue
+		}
 		m, ok := fsfreeze.At(mounts, x.Path)
 		f, known := fsfreeze.OnDevice(filesystems, x.Dev)
 		if ok && known && m.Dev == f.Dev {
@@ -126,7 +132,10 @@ func (d *Daemon) mountsOf(set string) ([]recordedMount, error) {
 	if err != nil {
 		return nil, err
 	}
-	return r.present(mounts), nil
+	return r.present(mounts, func(x recordedMount) bool {
+		dev, err := d.number(x.Device)
+		return err == nil && dev == x.Dev
+	}), nil
 }
 
 // mounted tells where a set is mounted, as far as it can be known.
