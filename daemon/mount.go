@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,7 +45,7 @@ func (d *Daemon) MountSet(ctx context.Context, id string, o api.MountOptions) (m
 		return nil, err
 	}
 	if at := d.mounted(m); len(at) > 0 {
-		return at, api.Errorf(api.Invalid, "cannot mount set %s: it is mounted already, at %s", m.ID, at[0].Path)
+		return at, api.Errorf(api.Invalid, "cannot mount set %s: it is mounted already, at %s", m.ID, cmp.Or(at[0].Path, at[0].Link))
 	}
 	base := o.Target
 	if base == "" {

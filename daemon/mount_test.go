@@ -225,3 +225,39 @@ func TestUnmountBesideABrokenProvider(t *testing.T) {
 		t.Errorf("deleted: %v", err)
 	}
 }
+
+// A raw volume is mounted nowhere: its device is readable at its link, until the set is unmounted.
+func TestMountRaw(t *testing.T) {
+	w := newWorld(t)
+	d := w.daemon()
+	m, err := w.take(t.Context(), d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		mounts, err := d.MountSet(t.Context(), m.ID, api.MountOptions{})
+		i := slices.IndexFunc(mounts, func(x api.Mount) bool { return x.Path == "" })
+		if err != nil || len(mounts) != 4 || i < 0 {
+			t.Fatalf("got %+v, %v", mounts, err)
+		}
+		if to, err := os.Readlink(mounts[i].Link); err != nil || to != mounts[i].Device {
+			t.Errorf("link to %s, %v", to, err)
+		}
+		if known := d.mounted(*m); len(known) != 4 {
+			t.Errorf("known: %+v", known)
+		}
+		d = w.daemon() // that comes after this one's death
+		if err := d.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if known := d.mounted(*m); len(known) != 4 {
+			t.Errorf("known to the next daemon: %+v", known)
+		}
+		if err := d.UmountSet(t.Context(), m.ID); err != nil {
+			t.Error(err)
+		}
+		if known := d.mounted(*m); len(known)+len(w.links(t)) != 0 {
+			t.Errorf("left: %+v, %v", known, w.links(t))
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -54,7 +55,7 @@ func mounted(m api.Manifest) string {
 	case 0:
 		return ""
 	case 1:
-		return m.Mounts[0].Path
+		return place(m.Mounts[0])
 	}
 	return plural(len(m.Mounts), "mount")
 }
@@ -183,11 +184,14 @@ func (a *app) printIDs(ids []string, what string) error {
 	return nil
 }
 
+// place is where a snapshot can be read: its mount, or the device of a raw one.
+func place(m api.Mount) string { return cmp.Or(m.Path, m.Link) }
+
 var mountList = list[api.Mount]{
-	id: func(m api.Mount) string { return m.Path },
+	id: place,
 	columns: []column[api.Mount]{
 		{name: "mount_point", help: "where the volume itself is mounted", value: func(m api.Mount) string { return m.MountPoint }},
-		{name: "path", help: "where its snapshot is mounted", value: func(m api.Mount) string { return m.Path }},
+		{name: "path", help: "where its snapshot is mounted, or a link to the device of a raw one", value: place},
 		{name: "device", help: "the snapshot's device", value: func(m api.Mount) string { return m.Device }},
 		{name: "link", help: "a stable link to it", wide: true, value: func(m api.Mount) string { return m.Link }},
 		{name: "writable", help: "a throw-away copy that can be written to", value: func(m api.Mount) string { return yes(m.Writable) }},

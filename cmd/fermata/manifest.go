@@ -115,7 +115,7 @@ func writerRows(writers []api.Writer) [][]string {
 func mountRows(mounts []api.Mount) [][]string {
 	rows := [][]string{{"mounted on", "snapshot at", "device", "writable"}}
 	for _, m := range mounts {
-		rows = append(rows, []string{m.MountPoint, m.Path, m.Device, yes(m.Writable)})
+		rows = append(rows, []string{m.MountPoint, place(m), m.Device, yes(m.Writable)})
 	}
 	return rows
 }

@@ -184,7 +184,7 @@ type COW struct {
 // Mount is one mounted snapshot of a set.
 type Mount struct {
 	MountPoint string `json:"mount_point"` // of the origin
-	Path       string `json:"path"`        // where the snapshot is mounted
+	Path       string `json:"path"`        // where the snapshot is mounted; empty: a raw volume, to be read at Link
 	Device     string `json:"device"`
 	Link       string `json:"link,omitempty"` // to Device: /dev/fermata/SET/VOLUME
 	Writable   bool   `json:"writable"`       // a throw-away copy of the snapshot

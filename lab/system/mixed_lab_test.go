@@ -180,12 +180,17 @@ func TestRawVolume(t *testing.T) {
 	if m.Consistency != api.Crash || len(m.Reasons) != 1 {
 		t.Errorf("got %s, %v", m.Consistency, m.Reasons)
 	}
-	labtest.Run(t, "lvchange", "-qq", "-ay", "-K", m.Volumes[0].Name)
-	b, err := os.ReadFile("/dev/" + m.Volumes[0].Name)
+	must(t, "snapshot", "mount", m.ID)
+	link := "/dev/fermata/" + m.ID + "/@vg-raw"
+	b, err := os.ReadFile(link)
 	if err != nil || !strings.HasPrefix(string(b), text) {
 		t.Errorf("the image begins with %.40q, %v", b, err)
 	}
-	labtest.Run(t, "lvchange", "-qq", "-an", m.Volumes[0].Name)
+	labtest.Run(t, "systemctl", "kill", "--kill-who=main", "-s", "KILL", "fermatad") // the next one knows it
+	must(t, "snapshot", "umount", m.ID)
+	if _, err := os.Lstat(link); err == nil {
+		t.Errorf("%s is still there", link)
+	}
 	configure(t, map[string]string{
 		"writers.d/db.yaml":   "type: \"null\"\ncomponents: [{name: db, paths: [/dev/vg/raw]}]\n",
 		"policies.d/vol.yaml": "volumes: [/dev/vg/raw, /srv/v1]\nwriters: [db]\n",
