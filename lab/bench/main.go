@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fermata-project/fermata/lab/udev"
 )
 
 func main() {
@@ -57,9 +59,11 @@ func run(ctx context.Context, args []string) (err error) {
 	}
 
 	if *noUdev {
-		if err := stopUdev(); err != nil {
+		start, err := udev.Stop()
+		if err != nil {
 			return err
 		}
+		defer func() { err = errors.Join(err, start()) }()
 	}
 	s, err := newStage(*disk)
 	if err != nil {

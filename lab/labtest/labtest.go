@@ -3,7 +3,6 @@
 package labtest
 
 import (
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -116,48 +115,4 @@ func (v Volume) Writable(t testing.TB) {
 	case <-time.After(time.Second):
 		t.Errorf("%s cannot be written to: it is frozen or suspended", v.Point)
 	}
-}
-
-// CheckClean compares, after the test and all its cleanups, what exists with what existed when it was called: device-mapper
-// tables, logical volumes, loop devices, mounts, and processes of Fermata's writers. Call it first in a test.
-func CheckClean(t testing.TB) {
-	t.Helper()
-	before := state(t)
-	t.Cleanup(func() {
-		var after map[string]string
-		for end := time.Now().Add(5 * time.Second); ; time.Sleep(100 * time.Millisecond) { // udev lets go late
-			if after = state(t); diff(before, after) == "" || time.Now().After(end) {
-				break
-			}
-		}
-		if d := diff(before, after); d != "" {
-			t.Errorf("left behind:\n%s", d)
-		}
-	})
-}
-
-func state(t testing.TB) map[string]string {
-	mounts, err := os.ReadFile("/proc/self/mounts")
-	if err != nil {
-		t.Fatal(err)
-	}
-	writers, _ := Try(t, "pgrep", "-a", "fermata-writer")
-	return map[string]string{
-		"device-mapper": Run(t, "dmsetup", "table"),
-		"LVs":           Run(t, "lvs", "-a", "--noheadings", "-o", "vg_name,lv_name,lv_tags"),
-		"loop devices":  Run(t, "losetup", "--list", "--noheadings", "-O", "NAME,BACK-FILE"),
-		"mounts":        string(mounts),
-		"writers":       writers,
-	}
-}
-
-func diff(before, after map[string]string) string {
-	var out strings.Builder
-	for what, b := range before {
-		a := after[what]
-		if a != b {
-			fmt.Fprintf(&out, "%s before:\n%s%s after:\n%s", what, b, what, a)
-		}
-	}
-	return out.String()
 }

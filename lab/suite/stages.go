@@ -28,11 +28,12 @@ type stage struct {
 var stages = []stage{
 	{name: "host", alone: true, args: []string{"-skip", guestTests, "./..."}},
 	{name: "system 6.1", kernel: "6.1", systemd: true, args: []string{"-skip", "TestOrder", "./lab/system"}},
-	{name: "order 6.1", kernel: "6.1", systemd: true, env: []string{"FERMATA_ORDER_SETS=50"}, args: []string{"-run", "Order", "./lab/system"}},
+	{name: "order 6.1", kernel: "6.1", systemd: true, env: []string{"FERMATA_ORDER_SETS=50"}, args: []string{"-run", "Order$", "./lab/system"}},
+	{name: "mixed order 6.1", kernel: "6.1", systemd: true, env: []string{"FERMATA_ORDER_SETS=20"}, args: []string{"-run", "TestOrderMixed", "./lab/system"}},
 	{name: "lab", args: []string{"-run", guestTests, "./lab"}},
 	{name: "guest 6.1", kernel: "6.1", folders: []string{"dm", "fsfreeze", "hooks", "cmd"}},
-	{name: "system 6.12", kernel: "6.12", systemd: true, env: []string{"FERMATA_ORDER_SETS=5"}, args: append([]string{"-run", short}, "./lab/system")},
-	{name: "system 5.10", kernel: "5.10", systemd: true, env: []string{"FERMATA_ORDER_SETS=5"}, args: append([]string{"-run", short}, "./lab/system")},
+	{name: "system 6.12", kernel: "6.12", systemd: true, env: []string{"FERMATA_ORDER_SETS=2"}, args: append([]string{"-run", short}, "./lab/system")},
+	{name: "system 5.10", kernel: "5.10", systemd: true, env: []string{"FERMATA_ORDER_SETS=2"}, args: append([]string{"-run", short}, "./lab/system")},
 	{name: "guest 6.12", kernel: "6.12", folders: kernelFolders},
 	{name: "guest 5.10", kernel: "5.10", folders: kernelFolders},
 }
@@ -44,7 +45,7 @@ var kernelFolders = []string{"dm", "fsfreeze", "cmd/fermata-provider-btrfs", "cm
 const guestTests = "^TestGuest"
 
 // short is the pass of the whole daemon over the kernels that are not the default.
-const short = "TestInstant|TestMount|TestTrap|TestOrder|TestKilledDaemon|TestThawAfter|TestThawWithout"
+const short = "TestInstant|TestMount|TestTrap|TestOrderMixed|TestKilledDaemon|TestThawAfter|TestThawWithout"
 
 // run runs the stage. lab is the lab's program.
 func (s stage) run(lab string) tally {

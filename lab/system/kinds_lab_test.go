@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/fermata-project/fermata/lab/labtest"
+	"github.com/fermata-project/fermata/lab/udev"
 )
 
 // dmVolume makes a device-mapper volume without LVM on the second disk, of so many MiB, with ext4, mounted at /srv/NAME; and
@@ -32,6 +33,21 @@ func dmVolume(t testing.TB, name string, size int) labtest.Volume {
 		return v
 	}
 	storage := made("storage", 0, 400)
+	labtest.CheckDirectory(t, storage.Point)
 	configure(t, map[string]string{"providers.d/dm.yaml": "storage: " + storage.Point + "\ncow: 32M\n"})
 	return made(name, 400, size)
+}
+
+// withoutUdev stops udev for the duration of a test that takes many sets. Call it before there are volumes.
+func withoutUdev(t testing.TB) {
+	t.Helper()
+	start, err := udev.Stop()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := start(); err != nil {
+			t.Error(err)
+		}
+	})
 }

@@ -8,13 +8,16 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/fermata-project/fermata/daemon/api"
 	"github.com/fermata-project/fermata/lab/labtest"
 )
 
@@ -25,40 +28,103 @@ const record = 16
 // they went to. One program writes numbered records to four volumes in turn, each synchronised before the next is
 // issued; every set must then hold all records up to some number, and none after it.
 func TestOrder(t *testing.T) {
-	const volumes = 4
-	n := 50
+	withoutUdev(t)
+	vols := thinVolumes(t, 3)
+	takeInOrder(t, append(vols, labtest.Thin(t, "vg", "x", "320m", "xfs")))
+}
+
+// The same with a volume of each kind: thin with ext4, thick with XFS, device-mapper without LVM with ext4, thin with btrfs.
+func TestOrderMixed(t *testing.T) {
+	withoutUdev(t)
+	vols := thinVolumes(t, 1)
+	vols = append(vols, thickVolume(t, "x", "320m", "xfs"))
+	vols = append(vols, dmVolume(t, "plain", 64), labtest.Thin(t, "vg", "b", "300m", "btrfs"))
+	takeInOrder(t, vols)
+}
+
+// takeInOrder takes FERMATA_ORDER_SETS sets of the volumes (10 unless said), one after the other, while records are
+// written, and looks at what each of them holds.
+func takeInOrder(t *testing.T, vols []labtest.Volume) {
+	t.Helper()
+	n := 10
 	if v := os.Getenv("FERMATA_ORDER_SETS"); v != "" {
 		var err error
 		if n, err = strconv.Atoi(v); err != nil {
 			t.Fatal(err)
 		}
 	}
-	vols := thinVolumes(t, volumes-1)
-	vols = append(vols, labtest.Thin(t, "vg", "x", "320m", "xfs"))
 	w := startWriting(t, vols)
 	violations := 0
+	var took laps
 	progress := labtest.Stalled(t, 2*time.Minute)
 	for i := range n {
 		progress()
+		took.start()
 		w.paused.Store(false)
 		m := create(t, points(vols)...)
 		w.paused.Store(true) // a guest has one processor: the rest is faster without the load
-		must(t, "snapshot", "mount", m.ID)
-		var last [volumes]uint64
-		for k, v := range vols {
-			last[k] = lastRecord(t, filepath.Join(mounted(t, m.ID, v.Point), "records"))
+		took.lap("create")
+		for _, p := range m.Phases {
+			took.add("create: "+p.Name, p.Duration)
 		}
-		if err := inOrder(last[:]); err != nil {
+		var mounts []api.Mount
+		decode(t, must(t, "snapshot", "mount", "--json", m.ID), &mounts)
+		took.lap("mount")
+		last := make([]uint64, len(vols))
+		for k, v := range vols {
+			at := slices.IndexFunc(mounts, func(x api.Mount) bool { return x.MountPoint == v.Point })
+			if at < 0 {
+				t.Fatalf("set %s has no mount of %s: %+v", m.ID, v.Point, mounts)
+			}
+			last[k] = lastRecord(t, filepath.Join(mounts[at].Path, "records"), uint64(len(vols)))
+		}
+		if err := inOrder(last); err != nil {
 			violations++
 			t.Errorf("set %d: %v", i, err)
 		}
+		took.lap("read")
 		must(t, "snapshot", "delete", m.ID)
+		took.lap("delete")
 	}
 	written := w.stop(t)
-	t.Logf("%d sets over %d volumes, %d records written, %d violations", n, volumes, written, violations)
-	if written < uint64(n)*volumes {
+	t.Logf("%d sets over %d volumes, %d records written, %d violations; %v", n, len(vols), written, violations, took)
+	if written < uint64(n*len(vols)) {
 		t.Errorf("only %d records were written: there was no load", written)
 	}
+}
+
+// laps adds up where the time goes.
+type laps struct {
+	since time.Time
+	names []string
+	sums  map[string]time.Duration
+}
+
+func (l *laps) start() { l.since = time.Now() }
+
+// lap ends a part, which begins at start or at the end of the last one.
+func (l *laps) lap(name string) {
+	now := time.Now()
+	l.add(name, now.Sub(l.since))
+	l.since = now
+}
+
+func (l *laps) add(name string, d time.Duration) {
+	if l.sums == nil {
+		l.sums = map[string]time.Duration{}
+	}
+	if _, known := l.sums[name]; !known {
+		l.names = append(l.names, name)
+	}
+	l.sums[name] += d
+}
+
+func (l laps) String() string {
+	var parts []string
+	for _, name := range l.names {
+		parts = append(parts, fmt.Sprintf("%s %v", name, l.sums[name].Round(time.Millisecond)))
+	}
+	return strings.Join(parts, ", ")
 }
 
 // inOrder checks the last record numbers that were found on each volume: record i went to volume i mod n.
@@ -82,7 +148,7 @@ func inOrder(last []uint64) error {
 }
 
 // lastRecord reads a volume's file of records and checks that they follow each other.
-func lastRecord(t *testing.T, path string) uint64 {
+func lastRecord(t *testing.T, path string, volumes uint64) uint64 {
 	t.Helper()
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -95,7 +161,7 @@ func lastRecord(t *testing.T, path string) uint64 {
 	var last uint64
 	for ; len(b) > 0; b = b[record:] {
 		n, again := binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:])
-		if n != again || last != 0 && n != last+4 {
+		if n != again || last != 0 && n != last+volumes {
 			t.Fatalf("%s: after record %d comes %d/%d", path, last, n, again)
 		}
 		last = n
@@ -131,6 +197,7 @@ func startWriting(t *testing.T, vols []labtest.Volume) *writing {
 			binary.BigEndian.PutUint64(b[:], i)
 			binary.BigEndian.PutUint64(b[8:], i)
 			fd := fds[i%uint64(len(fds))]
+			begin := time.Now()
 			if _, err := unix.Write(fd, b[:]); err != nil {
 				w.done <- err
 				return
@@ -140,7 +207,7 @@ func startWriting(t *testing.T, vols []labtest.Volume) *writing {
 				return
 			}
 			w.written.Store(i)
-			time.Sleep(time.Millisecond) // a guest has one processor, and LVM needs some of it too
+			time.Sleep(max(time.Millisecond, 2*time.Since(begin))) // a guest has one processor, and LVM needs most of it
 		}
 		var err error
 		for _, fd := range fds {
