@@ -115,7 +115,7 @@ func (h *Handle) Freeze() error {
 	if !h.cell.Begin() {
 		return &Error{"freeze", h.FS.Point(), ErrOvertaken}
 	}
-	err := ioctl(h.fd, fifreeze)
+	err := Freeze(h.fd)
 	ours := h.cell.Took(err == nil)
 	switch {
 	case err == unix.EBUSY:
@@ -148,6 +148,9 @@ func (h *Handle) Thaw() error {
 
 // Held reports whether we hold the filesystem frozen, as far as we know: the kernel cannot be asked.
 func (h *Handle) Held() bool { return h.cell.Held() }
+
+// Freeze issues one FIFREEZE. Only the caller knows of it: whoever freezes so has to thaw, whatever happens.
+func Freeze(fd int) error { return ioctl(fd, fifreeze) }
 
 // Thaw issues one FITHAW. EINVAL means that the filesystem was not frozen (or not yet: the freeze is in progress).
 func Thaw(fd int) error { return ioctl(fd, fithaw) }

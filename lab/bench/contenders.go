@@ -13,7 +13,8 @@ import (
 // sample is what one round took. Zero: this contender has no such figure.
 type sample struct {
 	window, whole time.Duration
-	phases        []api.Phase // of the window
+	stall         time.Duration // the longest of an application
+	phases        []api.Phase   // of the window
 }
 
 // contender takes snapshots of the first n volumes, and removes them again.
@@ -24,15 +25,15 @@ type contender interface {
 }
 
 // fermata is the real thing: the CLI, the bus, the daemon under systemd, the guard.
-type fermata struct{ *stage }
+type fermata struct{ *group }
 
 func (fermata) name() string     { return "fermata" }
 func (fermata) rounds(n int) int { return frequent(n) }
 
 func (f fermata) round(_ context.Context, n int) (sample, error) {
 	argv := []string{"fermata", "snapshot", "create", "--json"}
-	for _, v := range f.calm[:n] {
-		argv = append(argv, v.point)
+	for _, v := range f.vols[:n] {
+		argv = append(argv, v.of.MountPoint)
 	}
 	begin := time.Now()
 	out, err := command(argv...)
@@ -57,46 +58,47 @@ func (f fermata) round(_ context.Context, n int) (sample, error) {
 	return s, err
 }
 
-// lvcreate makes one snapshot after the other: no common instant, but it is what the whole operation is measured by.
-type lvcreate struct{ *stage }
+// plain makes one snapshot after the other, without Fermata: no common instant, but it is what the whole operation is
+// measured by.
+type plain struct{ *group }
 
-func (lvcreate) name() string     { return "lvcreate" }
-func (lvcreate) rounds(n int) int { return rare(n) }
+func (p plain) name() string   { return p.vols[0].take[0] }
+func (plain) rounds(n int) int { return rare(n) }
 
-func (l lvcreate) round(_ context.Context, n int) (sample, error) {
+func (p plain) round(_ context.Context, n int) (sample, error) {
 	begin := time.Now()
-	if err := l.snapshots(l.calm[:n]); err != nil {
+	if err := take(p.vols[:n]); err != nil {
 		return sample{}, err
 	}
-	return sample{whole: time.Since(begin)}, l.remove(l.calm[:n])
+	return sample{whole: time.Since(begin)}, drop(p.vols[:n])
 }
 
-func (s *stage) snapshots(vols []volume) error {
+func take(vols []volume) error {
 	for _, v := range vols {
-		if _, err := command("lvcreate", "-qq", "-y", "--snapshot", "--name", v.lv+"-snap", vg+"/"+v.lv); err != nil {
+		if _, err := command(v.take...); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (s *stage) remove(vols []volume) error {
-	argv := []string{"lvremove", "-qq", "-y", "-f"}
+func drop(vols []volume) error {
 	for _, v := range vols {
-		argv = append(argv, vg+"/"+v.lv+"-snap")
+		if _, err := command(v.drop...); err != nil {
+			return err
+		}
 	}
-	_, err := command(argv...)
-	return err
+	return nil
 }
 
 // classic is the recipe that everybody copies.
-type classic struct{ *stage }
+type classic struct{ *group }
 
 func (classic) name() string     { return "classic" }
 func (classic) rounds(n int) int { return rare(n) }
 
 func (c classic) round(_ context.Context, n int) (sample, error) {
-	vols := c.stage.classic[:n]
+	vols := c.vols[:n]
 	begin := time.Now()
 	err := c.hold(vols)
 	s := sample{window: time.Since(begin)}
@@ -104,20 +106,20 @@ func (c classic) round(_ context.Context, n int) (sample, error) {
 	if err != nil {
 		return s, err
 	}
-	return s, errors.Join(c.stage.remove(vols), c.heal(vols))
+	return s, errors.Join(drop(vols), c.heal(vols))
 }
 
 func (c classic) hold(vols []volume) (err error) {
 	for _, v := range vols {
-		if _, err := command("fsfreeze", "--freeze", v.point); err != nil {
+		if _, err := command("fsfreeze", "--freeze", v.of.MountPoint); err != nil {
 			return err
 		}
 		defer func() {
-			_, e := command("fsfreeze", "--unfreeze", v.point)
+			_, e := command("fsfreeze", "--unfreeze", v.of.MountPoint)
 			err = errors.Join(err, e)
 		}()
 	}
-	return c.snapshots(vols)
+	return take(vols)
 }
 
 // heal undoes what the recipe does to the volumes: they count as frozen for ever ("Can't mount, blockdev is frozen"),

@@ -1,6 +1,6 @@
 // Command bench measures freeze windows in a guest of the lab, or on any machine with a disk to spare: that of Fermata
 // beside the floor (the bare loop of the same ioctls), beside the classic recipe (fsfreeze, one lvcreate -s a volume,
-// thaw) where the kernel survives it, and beside lvcreate -s alone. Contenders take turns within one run, so that noise
+// thaw) where the kernel survives it, and beside lvcreate -s alone; and how long an application stalls. Contenders take turns within one run, so that noise
 // hits them all alike. It never fails for being slow; --check only warns.
 //
 // See docs/performance.md.
@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -37,7 +38,8 @@ func main() {
 func run(ctx context.Context, args []string) (err error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	disk := flags.String("disk", firstWord(os.Getenv("LAB_DISKS")), "`device` of at least 8 GB, which is overwritten")
-	volumes := flags.String("volumes", "1,2,4,8", "sizes of sets, each at most 8")
+	volumes := flags.String("volumes", "1,2,4,8", "sizes of sets of thin volumes, each at most 8; of the other providers it is one volume")
+	providers := flags.String("providers", strings.Join(order, ","), "providers to measure; dm and btrfs are configured for the time of the run")
 	scale := flags.Float64("scale", 1, "do so many times the usual number of rounds")
 	limit := flags.Duration("time", 15*time.Minute, "stop after so long and report what there is")
 	noUdev := flags.Bool("stop-udev", false, "stop udev first: in a guest of the lab, whose one processor it would share")
@@ -47,9 +49,12 @@ func run(ctx context.Context, args []string) (err error) {
 		return err
 	}
 	sizes, err := parseSizes(*volumes)
+	names := strings.Split(*providers, ",")
 	switch {
 	case err != nil:
 		return err
+	case slices.ContainsFunc(names, func(name string) bool { return kinds[name] == nil }):
+		return fmt.Errorf("unknown provider in %q: some of %s", *providers, strings.Join(order, ","))
 	case *disk == "":
 		return errors.New("which disk? Name one that may be overwritten: --disk DEVICE")
 	case !strings.Contains("table json both", *format):
@@ -65,12 +70,12 @@ func run(ctx context.Context, args []string) (err error) {
 		}
 		defer func() { err = errors.Join(err, start()) }()
 	}
-	s, err := newStage(*disk)
+	s, err := newStage(*disk, names)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
-	r, err := s.perform(ctx, sizes, *scale, time.Now().Add(*limit))
+	r, err := s.perform(ctx, s.turns(sizes, *scale), time.Now().Add(*limit))
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"runtime"
@@ -25,16 +26,19 @@ type report struct {
 
 // row is one contender's result for one size of set. Durations are nanoseconds.
 type row struct {
+	Provider  string           `json:"provider"`
 	Contender string           `json:"contender"`
 	Volumes   int              `json:"volumes"`
 	Rounds    int              `json:"rounds"`
 	Window    *spread          `json:"window,omitempty"`
 	Whole     *spread          `json:"whole,omitempty"`
+	Stall     *spread          `json:"stall,omitempty"`            // the longest of an application, in rounds of their own
 	Phases    map[string]int64 `json:"phase_medians_ns,omitempty"` // of the window
 	// Ratios of medians; of the two floors, to the lower one.
 	WindowToFloor   float64 `json:"window_to_floor,omitempty"`
 	ClassicToWindow float64 `json:"classic_to_window,omitempty"`
 	WholeToLvcreate float64 `json:"whole_to_lvcreate,omitempty"`
+	StallToLvcreate float64 `json:"stall_to_lvcreate,omitempty"`
 
 	samples []sample
 }
@@ -49,36 +53,41 @@ type spread struct {
 
 func newReport() *report { return &report{Kernel: release(), CPUs: runtime.NumCPU()} }
 
-func (r *report) row(contender string, volumes int) *row {
+func (r *report) row(provider, contender string, volumes int) *row {
 	for _, w := range r.Rows {
-		if w.Contender == contender && w.Volumes == volumes {
+		if w.Provider == provider && w.Contender == contender && w.Volumes == volumes {
 			return w
 		}
 	}
 	return nil
 }
 
-func (r *report) add(contender string, volumes int, s sample) {
-	w := r.row(contender, volumes)
+func (r *report) add(provider, contender string, volumes int, s sample) {
+	w := r.row(provider, contender, volumes)
 	if w == nil {
-		w = &row{Contender: contender, Volumes: volumes}
+		w = &row{Provider: provider, Contender: contender, Volumes: volumes}
 		r.Rows = append(r.Rows, w)
 	}
 	w.samples = append(w.samples, s)
-	w.Rounds++
+	if s.stall == 0 {
+		w.Rounds++
+	}
 }
 
 // sum computes medians and ratios.
 func (r *report) sum() {
-	slices.SortStableFunc(r.Rows, func(a, b *row) int { return a.Volumes - b.Volumes })
+	slices.SortStableFunc(r.Rows, func(a, b *row) int {
+		return cmp.Or(slices.Index(order, a.Provider)-slices.Index(order, b.Provider), a.Volumes-b.Volumes)
+	})
 	for _, w := range r.Rows {
 		w.Window = spreadOf(w.samples, func(s sample) time.Duration { return s.window })
 		w.Whole = spreadOf(w.samples, func(s sample) time.Duration { return s.whole })
+		w.Stall = spreadOf(w.samples, func(s sample) time.Duration { return s.stall })
 		w.Phases = phaseMedians(w.samples)
 	}
 	for _, w := range r.Rows {
 		of := func(contender string, get func(*row) *spread) float64 {
-			if o := r.row(contender, w.Volumes); o != nil {
+			if o := r.row(w.Provider, contender, w.Volumes); o != nil {
 				return ratio(get(w), get(o))
 			}
 			return 0
@@ -88,6 +97,7 @@ func (r *report) sum() {
 			w.ClassicToWindow = 1 / inverse
 		}
 		w.WholeToLvcreate = of("lvcreate", func(w *row) *spread { return w.Whole })
+		w.StallToLvcreate = of("lvcreate", func(w *row) *spread { return w.Stall })
 	}
 }
 
@@ -146,14 +156,18 @@ func (r *report) missed() []string {
 		if w.Contender != "fermata" {
 			continue
 		}
+		volumes := fmt.Sprintf("%d volumes of %s", w.Volumes, w.Provider)
 		if w.WindowToFloor > barFloor {
-			out = append(out, fmt.Sprintf("the freeze window of %d volumes is %.2f × the floor, and should be at most %v × (%d rounds)", w.Volumes, w.WindowToFloor, barFloor, w.Rounds))
+			out = append(out, fmt.Sprintf("the freeze window of %s is %.2f × the floor, and should be at most %v × (%d rounds)", volumes, w.WindowToFloor, barFloor, w.Rounds))
 		}
 		if w.ClassicToWindow > 0 && w.ClassicToWindow < barClassic {
-			out = append(out, fmt.Sprintf("the freeze window of %d volumes is %.0f × shorter than the classic recipe's, and should be %d × (%d rounds)", w.Volumes, w.ClassicToWindow, barClassic, w.Rounds))
+			out = append(out, fmt.Sprintf("the freeze window of %s is %.0f × shorter than the classic recipe's, and should be %d × (%d rounds)", volumes, w.ClassicToWindow, barClassic, w.Rounds))
 		}
 		if w.WholeToLvcreate > 1 {
-			out = append(out, fmt.Sprintf("the whole operation on %d volumes takes %.2f × the time of as many lvcreate -s, and should not be slower (%d rounds)", w.Volumes, w.WholeToLvcreate, w.Rounds))
+			out = append(out, fmt.Sprintf("the whole operation on %s takes %.2f × the time of as many lvcreate -s, and should not be slower (%d rounds)", volumes, w.WholeToLvcreate, w.Rounds))
+		}
+		if w.StallToLvcreate > 1 {
+			out = append(out, fmt.Sprintf("an application on %s stalls %.2f × as long as with lvcreate -s, and should not stall longer", volumes, w.StallToLvcreate))
 		}
 	}
 	return out
@@ -170,20 +184,32 @@ func (r *report) table() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Linux %s, %d CPU. Times in ms, medians; p99 of fewer than 100 rounds is the longest.\n\n", r.Kernel, r.CPUs)
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "volumes\t\trounds\twindow\tmin\tp99\t× floor\tclassic ÷\twhole\tmin\tp99\t× lvcreate\t")
+	fmt.Fprintln(t, "provider\tvolumes\t\trounds\twindow\tmin\tp99\t× floor\tclassic ÷\twhole\tmin\tp99\t× lvcreate\t")
 	for _, w := range r.Rows {
-		fmt.Fprintf(t, "%d\t%s\t%d\t%s\t%s\t%s\t%s\t%s\t\n", w.Volumes, w.Contender, w.Rounds, w.Window,
-			number(w.WindowToFloor, "%.2f"), number(w.ClassicToWindow, "%.0f"), w.Whole, number(w.WholeToLvcreate, "%.2f"))
+		if w.Rounds > 0 {
+			fmt.Fprintf(t, "%s\t%d\t%s\t%d\t%s\t%s\t%s\t%s\t%s\t\n", w.Provider, w.Volumes, w.Contender, w.Rounds, w.Window,
+				number(w.WindowToFloor, "%.2f"), number(w.ClassicToWindow, "%.0f"), w.Whole, number(w.WholeToLvcreate, "%.2f"))
+		}
+	}
+	t.Flush()
+	b.WriteString("\nLongest stall of an application that writes 4 KiB and synchronises it every millisecond (1 volume, ms, over rounds)\n\n")
+	t = tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(t, "provider\tduring\tmedian\tmin\tmax\t× lvcreate\t")
+	for _, w := range r.Rows {
+		if w.Stall != nil {
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t\n", w.Provider, w.Contender, milliseconds(w.Stall.Median), milliseconds(w.Stall.Min), milliseconds(w.Stall.Max),
+				number(w.StallToLvcreate, "%.2f"))
+		}
 	}
 	t.Flush()
 	b.WriteString("\nWhere the window goes (ms, medians)\n\n")
 	t = tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "volumes\t\t"+strings.Join(windowPhases, "\t")+"\t")
+	fmt.Fprintln(t, "provider\tvolumes\t\t"+strings.Join(windowPhases, "\t")+"\t")
 	for _, w := range r.Rows {
 		if w.Phases == nil {
 			continue
 		}
-		fmt.Fprintf(t, "%d\t%s\t", w.Volumes, w.Contender)
+		fmt.Fprintf(t, "%s\t%d\t%s\t", w.Provider, w.Volumes, w.Contender)
 		for _, p := range windowPhases {
 			fmt.Fprintf(t, "%s\t", milliseconds(w.Phases[p]))
 		}

@@ -31,7 +31,7 @@ func TestRank(t *testing.T) {
 func reportOf(ms map[string][2]int) *report {
 	r := newReport()
 	for name, m := range ms {
-		r.add(name, 8, sample{window: time.Duration(m[0]) * time.Millisecond, whole: time.Duration(m[1]) * time.Millisecond})
+		r.add("thin", name, 8, sample{window: time.Duration(m[0]) * time.Millisecond, whole: time.Duration(m[1]) * time.Millisecond})
 	}
 	return r
 }
@@ -69,7 +69,7 @@ func TestOutput(t *testing.T) {
 	if err := json.Unmarshal([]byte(line), &back); err != nil {
 		t.Fatal(err)
 	}
-	if w := back.row("fermata", 8); w.Window.Median != 6e6 || w.WindowToFloor != 1.2 || w.WholeToLvcreate != 1 {
+	if w := back.row("thin", "fermata", 8); w.Window.Median != 6e6 || w.WindowToFloor != 1.2 || w.WholeToLvcreate != 1 {
 		t.Errorf("fermata is %+v", w)
 	}
 	if table := r.table(); !strings.Contains(table, "6.000") || !strings.Contains(table, "1.20") {

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,6 +14,7 @@ import (
 
 	"github.com/fermata-project/fermata/dm"
 	"github.com/fermata-project/fermata/dm/lvm"
+	"github.com/fermata-project/fermata/dm/provider"
 )
 
 const (
@@ -21,25 +22,26 @@ const (
 	maxVolumes = 8
 )
 
-// volume is a thin volume with a mounted, idle ext4 filesystem.
+// volume is a volume with a mounted, idle filesystem.
 type volume struct {
-	lv, point string
-	dev, pool dm.Dev
-	id        uint32 // thin device id
+	lv, device, fstype string
+	of                 provider.Volume
+	take, drop         []string // commands: a snapshot without Fermata, and its removal; nil: there is no such thing
 }
 
-// stage is what the contenders perform on: a volume group of its own, and two groups of volumes in one thin pool. The
-// classic recipe has volumes of its own because it poisons them.
+// stage is what the contenders perform on: a volume group of its own, with a thin pool, and a group of volumes for each
+// provider. The classic recipe has thin volumes of its own because it poisons them.
 type stage struct {
-	disk          string
-	control       *dm.Control
-	lvm           *lvm.LVM
-	mounts        string // directory
-	calm, classic []volume
+	control *dm.Control
+	lvm     *lvm.LVM
+	mounts  string // directory
+	groups  []*group
+	classic *group // nil: this kernel does not survive it
+	undo    undo
 }
 
-func newStage(disk string) (s *stage, err error) {
-	s = &stage{disk: disk, lvm: lvm.New(lvm.Options{})}
+func newStage(disk string, names []string) (s *stage, err error) {
+	s = &stage{lvm: lvm.New(lvm.Options{})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())
@@ -48,113 +50,104 @@ func newStage(disk string) (s *stage, err error) {
 	if s.control, err = dm.Open(); err != nil {
 		return s, err
 	}
+	s.undo.add(s.control.Close)
 	if s.mounts, err = os.MkdirTemp("/run", "fermata-bench-"); err != nil {
 		return s, err
 	}
+	s.undo.add(func() error { return os.RemoveAll(s.mounts) })
 	for _, argv := range [][]string{
 		{"pvcreate", "-qq", "-y", disk},
 		{"vgcreate", "-qq", vg, disk},
-		{"lvcreate", "-qq", "-y", "--extents", "80%FREE", "--thinpool", vg + "/pool", "--poolmetadatasize", "16m"},
+		{"lvcreate", "-qq", "-y", "--extents", "75%FREE", "--thinpool", vg + "/pool", "--poolmetadatasize", "16m"},
 	} {
 		if _, err := command(argv...); err != nil {
 			return s, err
 		}
+		if argv[0] == "vgcreate" {
+			s.undo.add(func() error { _, err := command("vgremove", "-qq", "-ff", "-y", vg); return err })
+		}
 	}
-	if s.calm, err = s.volumes("calm"); err != nil || !survivesClassic(release()) {
-		return s, err
+	for _, name := range names {
+		g := &group{stage: s, kind: name}
+		if err := kinds[name](s, g); err != nil {
+			return s, err
+		}
+		s.groups = append(s.groups, g)
 	}
-	s.classic, err = s.volumes("classic")
-	return s, err
-}
-
-// volumes makes one group of them.
-func (s *stage) volumes(prefix string) ([]volume, error) {
-	var out []volume
+	if !survivesClassic(release()) || !slices.Contains(names, "thin") {
+		return s, nil
+	}
+	g := &group{stage: s, kind: "thin"}
 	for i := range maxVolumes {
-		v := volume{lv: fmt.Sprintf("%s%d", prefix, i)}
-		v.point = filepath.Join(s.mounts, v.lv)
-		if _, err := command("lvcreate", "-qq", "-y", "--virtualsize", "256m", "--thin", "--name", v.lv, vg+"/pool"); err != nil {
-			return out, err
+		if err := s.thin(g, fmt.Sprintf("classic%d", i)); err != nil {
+			return s, err
 		}
-		// Nothing may be left to be written later in the background.
-		if _, err := command("mkfs.ext4", "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0", v.device()); err != nil {
-			return out, err
-		}
-		if err := os.Mkdir(v.point, 0o755); err != nil {
-			return out, err
-		}
-		if err := v.mount(); err != nil {
-			return out, err
-		}
-		info, err := s.control.Info(dm.ByName(dm.JoinLVMName(vg, v.lv, "")))
-		if err != nil {
-			return out, err
-		}
-		targets, _, err := s.control.Table(dm.ByDev(info.Dev))
-		if err != nil {
-			return out, err
-		}
-		t, err := dm.ParseThinTable(targets[0].Params)
-		if err != nil {
-			return out, err
-		}
-		v.dev, v.pool, v.id = info.Dev, t.Pool, t.ID
-		out = append(out, v)
 	}
-	return out, nil
+	s.classic = g
+	return s, nil
 }
-
-func (v volume) device() string { return "/dev/" + vg + "/" + v.lv }
 
 func (v volume) mount() error {
-	if err := unix.Mount(v.device(), v.point, "ext4", 0, ""); err != nil {
-		return fmt.Errorf("cannot mount %s: %w", v.device(), err)
+	if err := unix.Mount(v.device, v.of.MountPoint, v.fstype, 0, ""); err != nil {
+		return fmt.Errorf("cannot mount %s: %w", v.device, err)
 	}
 	return nil
 }
 
 func (v volume) unmount() error {
-	if err := unix.Unmount(v.point, 0); err != nil {
-		return fmt.Errorf("cannot unmount %s: %w", v.point, err)
+	if err := unix.Unmount(v.of.MountPoint, 0); err != nil {
+		return fmt.Errorf("cannot unmount %s: %w", v.of.MountPoint, err)
 	}
 	return nil
 }
 
 // close removes everything again.
-func (s *stage) close() error {
-	var errs []error
-	for _, v := range append(s.calm, s.classic...) {
-		errs = append(errs, v.unmount())
+func (s *stage) close() error { return s.undo.all() }
+
+// turns are what is to be done: sets of several sizes of thin volumes, and of one volume of the other providers; each
+// once more with the application watched.
+func (s *stage) turns(sizes []int, scale float64) []turn {
+	var all []turn
+	add := func(g *group, n int, c contender) {
+		all = append(all, turn{contender: c, kind: g.kind, volumes: n, times: max(1, int(scale*float64(c.rounds(n))+0.5))})
 	}
-	if _, err := os.Stat("/dev/" + vg); err == nil {
-		_, err := command("vgremove", "-qq", "-ff", "-y", vg)
-		errs = append(errs, err)
+	for _, g := range s.groups {
+		of := []int{1}
+		if g.kind == "thin" {
+			of = sizes
+		}
+		actors := []contender{fermata{g}}
+		if g.vols[0].take != nil {
+			actors = append(actors, plain{g})
+		}
+		for _, n := range of {
+			if g.provider != nil {
+				add(g, n, floor{g, false})
+				add(g, n, floor{g, true})
+			}
+			for _, c := range actors {
+				add(g, n, c)
+			}
+			if g.kind == "thin" && s.classic != nil {
+				add(g, n, classic{s.classic})
+			}
+		}
+		for _, c := range append(actors, nothing{}) {
+			add(g, 1, watched{c, g.vols[0].of.MountPoint})
+		}
 	}
-	if s.mounts != "" {
-		errs = append(errs, os.RemoveAll(s.mounts))
-	}
-	if s.control != nil {
-		errs = append(errs, s.control.Close())
-	}
-	return errors.Join(errs...)
+	return all
 }
 
 // perform lets the contenders take their turns until all are done, or time is up.
-func (s *stage) perform(ctx context.Context, sizes []int, scale float64, until time.Time) (*report, error) {
-	contenders := []contender{floor{s, false}, floor{s, true}, fermata{s}, lvcreate{s}}
-	if s.classic != nil {
-		contenders = append(contenders, classic{s})
-	}
-	var turns []turn
-	for _, n := range sizes {
-		for _, c := range contenders {
-			turns = append(turns, turn{contender: c, volumes: n, times: max(1, int(scale*float64(c.rounds(n))+0.5))})
-		}
-	}
+func (s *stage) perform(ctx context.Context, turns []turn, until time.Time) (*report, error) {
 	// The first of each pays for what is loaded and started once.
-	for _, c := range contenders {
-		if _, err := c.round(ctx, 1); err != nil {
-			return nil, fmt.Errorf("%s, 1 volume: %w", c.name(), err)
+	for _, t := range turns {
+		if t.volumes > 1 {
+			continue
+		}
+		if _, err := t.contender.round(ctx, 1); err != nil {
+			return nil, t.failed(err)
 		}
 	}
 	r := newReport()
@@ -165,9 +158,9 @@ func (s *stage) perform(ctx context.Context, sizes []int, scale float64, until t
 		}
 		got, err := t.contender.round(ctx, t.volumes)
 		if err != nil {
-			return nil, fmt.Errorf("%s, %d volumes: %w", t.contender.name(), t.volumes, err)
+			return nil, t.failed(err)
 		}
-		r.add(t.contender.name(), t.volumes, got)
+		r.add(t.kind, t.contender.name(), t.volumes, got)
 		late := time.Now().After(until)
 		if (i+1)%20 == 0 || i+1 == len(order) || late {
 			fmt.Fprintf(os.Stderr, "%s round %d of %d\n", time.Now().Format(time.TimeOnly), i+1, len(order))

@@ -2,14 +2,20 @@ package main
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 )
 
 // turn is a contender's share of the run.
 type turn struct {
 	contender contender
+	kind      string // of the volumes: their provider
 	volumes   int
 	times     int
+}
+
+func (t turn) failed(err error) error {
+	return fmt.Errorf("%s, %d volumes of %s: %w", t.contender.name(), t.volumes, t.kind, err)
 }
 
 // interleave spreads every turn evenly over the run, so that no contender has a quieter part of it.

@@ -19,8 +19,8 @@ func dmVolume(t testing.TB, name string, size int) labtest.Volume {
 	disk := labtest.Disks(t)[1]
 	made := func(name string, start, size int) labtest.Volume {
 		v := labtest.Volume{VG: "mapper", LV: name, FSType: "ext4", Point: filepath.Join("/srv", name)}
-		labtest.Run(t, "dmsetup", "create", name, "--table", fmt.Sprintf("0 %d linear %s %d", size*2048, disk, start*2048))
-		t.Cleanup(func() { labtest.Run(t, "dmsetup", "remove", "--retry", name) })
+		labtest.Run(t, "dmsetup", "create", name, "--verifyudev", "--table", fmt.Sprintf("0 %d linear %s %d", size*2048, disk, start*2048))
+		t.Cleanup(func() { labtest.Run(t, "dmsetup", "remove", "--retry", "--verifyudev", name) })
 		labtest.Run(t, "mkfs.ext4", "-q", v.Device())
 		if err := os.MkdirAll(v.Point, 0o700); err != nil {
 			t.Fatal(err)
