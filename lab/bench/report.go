@@ -26,14 +26,16 @@ type report struct {
 
 // row is one contender's result for one size of set. Durations are nanoseconds.
 type row struct {
-	Provider  string           `json:"provider"`
-	Contender string           `json:"contender"`
-	Volumes   int              `json:"volumes"`
-	Rounds    int              `json:"rounds"`
-	Window    *spread          `json:"window,omitempty"`
-	Whole     *spread          `json:"whole,omitempty"`
-	Stall     *spread          `json:"stall,omitempty"`            // the longest of an application, in rounds of their own
-	Phases    map[string]int64 `json:"phase_medians_ns,omitempty"` // of the window
+	Provider  string  `json:"provider"`
+	Contender string  `json:"contender"`
+	Volumes   int     `json:"volumes"`
+	Rounds    int     `json:"rounds"`
+	Window    *spread `json:"window,omitempty"`
+	Whole     *spread `json:"whole,omitempty"`
+	// Stall is the longest of an application, in rounds of their own.
+	Stall       *spread          `json:"stall,omitempty"`
+	StallRounds int              `json:"stall_rounds,omitempty"`
+	Phases      map[string]int64 `json:"phase_medians_ns,omitempty"` // of the window
 	// Ratios of medians; of the two floors, to the lower one.
 	WindowToFloor   float64 `json:"window_to_floor,omitempty"`
 	ClassicToWindow float64 `json:"classic_to_window,omitempty"`
@@ -69,7 +71,9 @@ func (r *report) add(provider, contender string, volumes int, s sample) {
 		r.Rows = append(r.Rows, w)
 	}
 	w.samples = append(w.samples, s)
-	if s.stall == 0 {
+	if s.stall > 0 {
+		w.StallRounds++
+	} else {
 		w.Rounds++
 	}
 }
@@ -192,12 +196,12 @@ func (r *report) table() string {
 		}
 	}
 	t.Flush()
-	b.WriteString("\nLongest stall of an application that writes 4 KiB and synchronises it every millisecond (1 volume, ms, over rounds)\n\n")
+	b.WriteString("\nLongest stall of an application that writes 4 KiB and synchronises it every millisecond (1 volume, ms)\n\n")
 	t = tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "provider\tduring\tmedian\tmin\tmax\t× lvcreate\t")
+	fmt.Fprintln(t, "provider\tduring\trounds\tmedian\tmin\tmax\t× lvcreate\t")
 	for _, w := range r.Rows {
 		if w.Stall != nil {
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t\n", w.Provider, w.Contender, milliseconds(w.Stall.Median), milliseconds(w.Stall.Min), milliseconds(w.Stall.Max),
+			fmt.Fprintf(t, "%s\t%s\t%d\t%s\t%s\t%s\t%s\t\n", w.Provider, w.Contender, w.StallRounds, milliseconds(w.Stall.Median), milliseconds(w.Stall.Min), milliseconds(w.Stall.Max),
 				number(w.StallToLvcreate, "%.2f"))
 		}
 	}

@@ -77,6 +77,34 @@ func TestOutput(t *testing.T) {
 	}
 }
 
+func TestStall(t *testing.T) {
+	r := newReport()
+	for _, add := range []struct {
+		provider, contender string
+		stall               time.Duration
+	}{{"thick", "fermata", 0}, {"thick", "fermata", 30}, {"thick", "fermata", 10}, {"thick", "lvcreate", 20}, {"thin", "lvcreate", 5}, {"dm", "fermata", 90}, {"dm", "nothing", 1}} {
+		s := sample{stall: add.stall * time.Millisecond}
+		if s.stall == 0 {
+			s.window = time.Millisecond
+		}
+		r.add(add.provider, add.contender, 1, s)
+	}
+	if got := r.missed(); len(got) != 0 { // 10 against 20, and dm has nothing beside it
+		t.Errorf("warned %q", got)
+	}
+	w := r.row("thick", "fermata", 1)
+	if w.Rounds != 1 || w.StallRounds != 2 || w.Stall.Median != 10e6 || w.Stall.Max != 30e6 || w.StallToLvcreate != 0.5 {
+		t.Errorf("thick is %+v", w)
+	}
+	r.add("thick", "fermata", 1, sample{stall: 40 * time.Millisecond})
+	if got := r.missed(); len(got) != 1 || !strings.Contains(got[0], "thick stalls 1.50 ×") {
+		t.Errorf("warned %q", got)
+	}
+	if r.Rows[0].Provider != "thin" || r.Rows[len(r.Rows)-1].Contender != "nothing" {
+		t.Errorf("the rows are not in the order of the providers: %s", r.table())
+	}
+}
+
 func TestInterleave(t *testing.T) {
 	var got []int
 	for _, turn := range interleave([]turn{{volumes: 1, times: 4}, {volumes: 2, times: 2}, {volumes: 3, times: 1}}) {
