@@ -242,12 +242,14 @@ func (c *cloning) expose(ctx context.Context) (devices []string, err error) {
 		return nil, err
 	}
 	defer release()
+	ctx, cancel := c.daemon.within(ctx, c.daemon.changeLimit)
+	defer cancel()
 	for _, v := range c.record.Volumes {
 		p, err := c.daemon.provider(v.Provider)
 		if err != nil {
 			return nil, err
 		}
-		device, err := c.daemon.expose(context.WithoutCancel(ctx), p, c.source(v))
+		device, err := c.daemon.expose(ctx, p, c.source(v))
 		if err != nil {
 			return nil, err
 		}
@@ -265,6 +267,8 @@ func (c *cloning) finish(ctx context.Context) error {
 		return err
 	}
 	defer release()
+	ctx, cancel := d.within(ctx, d.changeLimit)
+	defer cancel()
 	c.ending.Store(true)
 	c.record.State, c.manifest.State = clone.Complete, api.Complete
 	if err := d.o.Clones.Save(c.record); err != nil {
@@ -284,8 +288,9 @@ func (c *cloning) finish(ctx context.Context) error {
 
 // hide takes the devices of the snapshots away again, unless somebody has mounted them meanwhile: umount does it then.
 func (c *cloning) hide(ctx context.Context) error {
-	if len(c.daemon.mounted(api.Manifest{ID: c.record.Source})) > 0 {
-		return nil
+	present, err := c.daemon.mountsOf(c.record.Source)
+	if err != nil || len(present) > 0 {
+		return err
 	}
 	var errs []error
 	for _, v := range c.record.Volumes {
@@ -314,12 +319,13 @@ func (c *cloning) undo(ctx context.Context, cause error) error {
 	if ctx.Err() != nil && !stopping {
 		cause = api.Errorf(api.Cancelled, "the clone of set %s was cancelled and undone", c.record.Source)
 	}
-	ctx = context.WithoutCancel(ctx)
-	release, err := d.turn.take(ctx, false)
+	release, err := d.turn.take(context.WithoutCancel(ctx), false)
 	if err != nil {
 		return errors.Join(cause, err)
 	}
 	defer release()
+	ctx, cancel := d.within(ctx, d.changeLimit)
+	defer cancel()
 	if stopping {
 		return errors.Join(cause, c.hide(ctx))
 	}

@@ -44,13 +44,15 @@ func (d *Daemon) ResizeSet(ctx context.Context, id string, o api.ResizeOptions) 
 		return nil, err
 	}
 	defer release()
+	ctx, cancel := d.bounded(ctx)
+	defer cancel()
 	m, snaps, err := d.find(id)
 	if err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("cannot resize set %s: %w", m.ID, err)
+			err = late(fmt.Errorf("cannot resize set %s: %w", m.ID, err))
 		}
 	}()
 	if o.Size == 0 {
@@ -67,7 +69,7 @@ func (d *Daemon) ResizeSet(ctx context.Context, id string, o api.ResizeOptions) 
 	for _, s := range meant {
 		errs = append(errs, d.resizeOne(ctx, s, o))
 	}
-	errs = append(errs, d.refresh(context.WithoutCancel(ctx)))
+	errs = append(errs, d.refreshAfter(ctx))
 	if m, snaps, err = d.find(m.ID); err != nil {
 		return nil, errors.Join(append(errs, err)...)
 	}

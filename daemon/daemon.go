@@ -51,10 +51,15 @@ type Daemon struct {
 	turn    turn
 	life    context.Context // of Start: what runs in the background ends with it
 	copying sync.WaitGroup
+	flushes flushes
+
+	changeLimit, undoLimit time.Duration
 
 	mu        sync.Mutex // guards what follows; never held across anything slow
 	contents  catalog.Contents
 	listed    map[string][]provider.Snapshot // by provider, when it could last be asked
+	unlisted  error                          // why not all of them could be asked the last time
+	undone    map[string]error               // sets that could not be undone, and why
 	running   *transaction
 	recovered []string
 	problems  []string
@@ -72,7 +77,10 @@ func New(o Options) *Daemon {
 		started: time.Now(),
 		turn:    newTurn(),
 		listed:  map[string][]provider.Snapshot{},
+		undone:  map[string]error{},
 		life:    context.Background(),
+
+		changeLimit: changeLimit, undoLimit: undoLimit,
 	}
 }
 
@@ -80,7 +88,7 @@ func New(o Options) *Daemon {
 // the daemon can serve all the same.
 func (d *Daemon) Start(ctx context.Context) error {
 	d.life = ctx
-	err := d.recover(ctx) // which reads the sets too
+	err := d.recover(ctx) // which reads the sets too, and is bounded: nobody is served before it ends
 	err = errors.Join(err, d.resumeClones(ctx))
 	for _, p := range d.o.Config.Problems {
 		d.o.Log.Warn("configuration", "problem", p.Error())
@@ -107,9 +115,16 @@ func (d *Daemon) refresh(ctx context.Context) error {
 	manifests, err := d.store.Load()
 	c := catalog.Assemble(snaps, manifests)
 	d.mu.Lock()
-	d.contents = c
+	d.contents, d.unlisted = c, errors.Join(errs...)
 	d.mu.Unlock()
 	return errors.Join(append(errs, err)...)
+}
+
+// refreshAfter is refresh after a change, whose own time may be over.
+func (d *Daemon) refreshAfter(ctx context.Context) error {
+	ctx, cancel := d.within(ctx, d.undoLimit)
+	defer cancel()
+	return d.refresh(ctx)
 }
 
 // lastListed is what a provider listed, now or when it last could.
@@ -189,6 +204,8 @@ func (d *Daemon) DeleteSet(ctx context.Context, id string) error {
 		return err
 	}
 	defer release()
+	ctx, cancel := d.bounded(ctx)
+	defer cancel()
 	return d.deleteSet(ctx, id)
 }
 
@@ -202,7 +219,7 @@ func (d *Daemon) deleteSet(ctx context.Context, id string) error {
 		return api.Errorf(api.Refused, "cannot delete set %s: it is being copied (to stop that, delete the set that it is copied to)", m.ID)
 	}
 	if err := d.umount(ctx, m); err != nil {
-		return fmt.Errorf("cannot delete set %s: %w", m.ID, err)
+		return late(fmt.Errorf("cannot delete set %s: %w", m.ID, err))
 	}
 	// One mark is enough for a crash to take the whole set; but only one that stands before anything goes.
 	err = d.each(snaps, func(p provider.Provider, mine []provider.Snapshot) error { return p.Mark(ctx, mine) })
@@ -210,10 +227,10 @@ func (d *Daemon) deleteSet(ctx context.Context, id string) error {
 		err = d.remove(ctx, snaps)
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("cannot delete set %s: %w", m.ID, err), d.refresh(ctx))
+		return errors.Join(late(fmt.Errorf("cannot delete set %s: %w", m.ID, err)), d.refreshAfter(ctx))
 	}
 	d.o.Log.Info("set deleted", "set", m.ID)
-	if err := d.refresh(ctx); err != nil { // perhaps of a provider that has nothing to do with it
+	if err := d.refreshAfter(ctx); err != nil { // perhaps of a provider that has nothing to do with it
 		d.o.Log.Warn("the set is deleted, but", "set", m.ID, "error", err)
 	}
 	return d.store.Remove(m.ID)

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -112,9 +113,17 @@ func (d *Daemon) Status() api.Status {
 	if err := d.pingGuard(); err != nil {
 		s.Guard = err.Error()
 	}
+	now := d.troubles()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	s.Sets, s.Recovered, s.Problems = len(d.contents.Sets), d.recovered, slices.Clone(d.problems)
+	s.Sets, s.Recovered, s.Problems = len(d.contents.Sets), d.recovered, slices.Concat(d.problems, now)
+	if d.unlisted != nil {
+		s.Problems = append(s.Problems, strings.Split(d.unlisted.Error(), "\n")...)
+	}
+	for _, set := range slices.Sorted(maps.Keys(d.undone)) {
+		s.Problems = append(s.Problems, fmt.Sprintf("set %s was not taken, and not undone either; what is left of it is removed before the next set: %s",
+			set, strings.ReplaceAll(d.undone[set].Error(), "\n", "; ")))
+	}
 	for _, p := range d.o.Config.Problems {
 		s.Problems = append(s.Problems, p.Error())
 	}
@@ -122,6 +131,23 @@ func (d *Daemon) Status() api.Status {
 		s.Running, s.Phase = d.running.id, d.running.phase
 	}
 	return s
+}
+
+// troubles are what does not return, each once.
+func (d *Daemon) troubles() []string {
+	out := d.flushes.problems()
+	for _, p := range d.o.Providers {
+		x, ok := p.(provider.Ailing)
+		if !ok {
+			continue
+		}
+		for _, text := range x.Problems() {
+			if !slices.Contains(out, text) {
+				out = append(out, text)
+			}
+		}
+	}
+	return out
 }
 
 func (d *Daemon) pingGuard() error {

@@ -66,7 +66,9 @@ func (d *Daemon) expose(ctx context.Context, p provider.Provider, s provider.Sna
 		return "", err
 	}
 	if err := d.link(s, device); err != nil {
-		return "", errors.Join(err, p.Hide(context.WithoutCancel(ctx), s))
+		undo, cancel := d.within(ctx, d.undoLimit)
+		defer cancel()
+		return "", errors.Join(err, p.Hide(undo, s))
 	}
 	return device, nil
 }

@@ -40,11 +40,17 @@ func (d *Daemon) MountSet(ctx context.Context, id string, o api.MountOptions) (m
 		return nil, err
 	}
 	defer release()
+	ctx, cancel := d.bounded(ctx)
+	defer cancel()
 	m, snaps, err := d.find(id)
 	if err != nil {
 		return nil, err
 	}
-	if at := d.mounted(m); len(at) > 0 {
+	present, err := d.mountsOf(m.ID)
+	if err != nil {
+		return nil, fmt.Errorf("cannot mount set %s: %w", m.ID, err)
+	}
+	if at := mountsIn(present); len(at) > 0 {
 		return at, api.Errorf(api.Invalid, "cannot mount set %s: it is mounted already, at %s", m.ID, cmp.Or(at[0].Path, at[0].Link))
 	}
 	base := o.Target
@@ -57,7 +63,9 @@ func (d *Daemon) MountSet(ctx context.Context, id string, o api.MountOptions) (m
 	// Undo is umount: it looks for what is mounted, so that it copes with whatever is there.
 	defer func() {
 		if err != nil {
-			err = errors.Join(fmt.Errorf("cannot mount set %s: %w", m.ID, err), d.umount(context.WithoutCancel(ctx), m))
+			undo, cancel := d.within(ctx, d.undoLimit)
+			defer cancel()
+			err = errors.Join(late(fmt.Errorf("cannot mount set %s: %w", m.ID, err)), d.umount(undo, m))
 			mounts = nil
 		}
 	}()
@@ -156,12 +164,14 @@ func (d *Daemon) UmountSet(ctx context.Context, id string) error {
 		return err
 	}
 	defer release()
+	ctx, cancel := d.bounded(ctx)
+	defer cancel()
 	m, _, err := d.find(id)
 	if err != nil {
 		return err
 	}
 	if err := d.umount(ctx, m); err != nil {
-		return fmt.Errorf("cannot unmount set %s: %w", m.ID, err)
+		return late(fmt.Errorf("cannot unmount set %s: %w", m.ID, err))
 	}
 	d.o.Log.Info("set unmounted", "set", m.ID)
 	return nil

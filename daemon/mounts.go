@@ -138,12 +138,16 @@ func (d *Daemon) mountsOf(set string) ([]recordedMount, error) {
 	}), nil
 }
 
-// mounted tells where a set is mounted, as far as it can be known.
+// mounted tells where a set is mounted, as far as it can be known: for a listing. Who acts on it asks mountsOf.
 func (d *Daemon) mounted(m api.Manifest) []api.Mount {
 	present, err := d.mountsOf(m.ID)
 	if err != nil {
 		d.o.Log.Error("mounts are not known", "error", err)
 	}
+	return mountsIn(present)
+}
+
+func mountsIn(present []recordedMount) []api.Mount {
 	var out []api.Mount
 	for _, x := range present {
 		out = append(out, x.Mount)

@@ -34,7 +34,7 @@ type transaction struct {
 
 	plan    plan
 	systems map[uint64]Filesystem // opened, by device number
-	raw     []Syncer              // volumes that hold no mounted filesystem
+	raw     []flushed             // volumes that hold no mounted filesystem
 	writers *hooks.Group
 	parts   []provider.Enlistment
 	win     *window
@@ -67,8 +67,15 @@ func (t *transaction) origins() []uint64 {
 
 // resolve finds out what is to be captured, by whom, and whether there is room. It touches nothing.
 func (t *transaction) resolve(ctx context.Context) (err error) {
+	ctx, cancel := t.withPrepareLimit(ctx)
+	defer cancel()
 	if t.plan, err = t.daemon.resolve(t.policy); err != nil {
 		return classed(api.Invalid, err)
+	}
+	for _, dev := range t.plan.flushed() {
+		if err := t.daemon.flushes.refuse(dev); err != nil {
+			return err
+		}
 	}
 	shares := t.plan.shares(t.daemon.o.Providers)
 	if err := apart(shares); err != nil {
@@ -89,6 +96,8 @@ func (t *transaction) resolve(ctx context.Context) (err error) {
 // open opens the filesystems, flushes them, and hands them to the guard. The guard has them before the next step is
 // journalled: whoever starts after our death then knows that what a live guard has left no note of was not ours.
 func (t *transaction) open(ctx context.Context) (err error) {
+	limited, cancel := t.withPrepareLimit(ctx)
+	defer cancel()
 	t.systems = map[uint64]Filesystem{}
 	for _, f := range t.plan.filesystems() {
 		s, err := t.daemon.o.Host.Open(f)
@@ -96,7 +105,7 @@ func (t *transaction) open(ctx context.Context) (err error) {
 			return err
 		}
 		t.systems[f.Dev] = s
-		if err := s.Sync(); err != nil {
+		if err := t.daemon.flushes.flush(limited, flushed{s, f.Dev, s.Point()}); err != nil {
 			return err
 		}
 	}
@@ -108,7 +117,7 @@ func (t *transaction) open(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
-		t.raw = append(t.raw, s)
+		t.raw = append(t.raw, flushed{s, uint64(m.vol.Dev), m.vol.Name})
 	}
 	if len(t.systems) == 0 {
 		return nil
@@ -132,11 +141,8 @@ func (t *transaction) probe(context.Context) error {
 // close closes what open opened.
 func (t *transaction) close(ctx context.Context) error {
 	errs := []error{t.leaveWindow(ctx)}
-	for _, s := range t.systems {
-		errs = append(errs, s.Close())
-	}
-	for _, s := range t.raw {
-		errs = append(errs, s.Close())
+	for _, s := range t.flushed() {
+		errs = append(errs, t.daemon.flushes.close(s))
 	}
 	t.systems, t.raw = nil, nil
 	return errors.Join(errs...)
@@ -187,20 +193,24 @@ func (t *transaction) arm(ctx context.Context) error {
 }
 
 func (t *transaction) disarm(ctx context.Context) error {
+	ctx, cancel := t.daemon.within(ctx, t.daemon.undoLimit)
+	defer cancel()
 	var errs []error
 	for _, p := range t.parts {
 		errs = append(errs, p.Abort(ctx))
 	}
-	return errors.Join(errs...)
+	return t.daemon.left(t.id, errors.Join(errs...))
 }
 
 // flush writes out what is dirty, until little is left for the freeze to write.
-func (t *transaction) flush(context.Context) error {
+func (t *transaction) flush(ctx context.Context) error {
+	ctx, cancel := t.withPrepareLimit(ctx)
+	defer cancel()
 	flush := t.daemon.o.Config.Daemon.Preflush
-	for _, s := range t.syncers() {
+	for _, s := range t.flushed() {
 		for range flush.Rounds {
 			begin := time.Now()
-			if err := s.Sync(); err != nil {
+			if err := t.daemon.flushes.flush(ctx, s); err != nil {
 				return err
 			}
 			if time.Since(begin) <= flush.Until {
@@ -211,11 +221,11 @@ func (t *transaction) flush(context.Context) error {
 	return nil
 }
 
-// syncers are everything that can have something dirty in memory.
-func (t *transaction) syncers() []Syncer {
-	var out []Syncer
+// flushed are everything that can have something dirty in memory.
+func (t *transaction) flushed() []flushed {
+	var out []flushed
 	for _, dev := range slices.Sorted(maps.Keys(t.systems)) {
-		out = append(out, t.systems[dev])
+		out = append(out, flushed{t.systems[dev], dev, t.systems[dev].Point()})
 	}
 	return append(out, t.raw...)
 }
@@ -225,8 +235,10 @@ func (t *transaction) freezeWriters(ctx context.Context) error {
 		return classed(api.Failed, err)
 	}
 	t.hold[0] = time.Now()
-	for _, s := range t.syncers() { // what the writers wrote to get ready
-		if err := s.Sync(); err != nil {
+	ctx, cancel := t.withHoldLimit(ctx)
+	defer cancel()
+	for _, s := range t.flushed() { // what the writers wrote to get ready
+		if err := t.daemon.flushes.flush(ctx, s); err != nil {
 			return err
 		}
 	}
@@ -251,9 +263,7 @@ func (t *transaction) enterWindow(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	// The writers are holding: somebody else's long LVM command must not keep them so.
-	ctx, cancel := context.WithDeadlineCause(ctx, t.hold[0].Add(t.policy.Limits.Writers),
-		fmt.Errorf("the writers have held for %v: %w", t.policy.Limits.Writers, context.DeadlineExceeded))
+	ctx, cancel := t.withHoldLimit(ctx)
 	defer cancel()
 	return t.win.enter(ctx)
 }
@@ -298,7 +308,8 @@ func (t *transaction) verify(context.Context) error {
 // finalise makes the set visible. Its last act is the point of no return: before it a crash removes the set, after it a
 // crash keeps it.
 func (t *transaction) finalise(ctx context.Context) error {
-	ctx = context.WithoutCancel(ctx)
+	ctx, cancel := t.daemon.within(ctx, t.daemon.changeLimit)
+	defer cancel()
 	f := provider.Final{Consistency: string(t.manifest.Consistency), Created: t.manifest.Created.UnixMicro()}
 	for _, p := range t.parts {
 		snaps, err := p.Finalize(ctx, f)
@@ -325,6 +336,13 @@ func (t *transaction) made(s provider.Snapshot) {
 func (t *transaction) withPrepareLimit(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithDeadlineCause(ctx, t.begun.Add(t.policy.Limits.Prepare),
 		fmt.Errorf("not prepared within %v: %w", t.policy.Limits.Prepare, context.DeadlineExceeded))
+}
+
+// withHoldLimit is for what happens while the writers hold: neither a disk nor somebody else's long LVM command must keep
+// them so.
+func (t *transaction) withHoldLimit(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithDeadlineCause(ctx, t.hold[0].Add(t.policy.Limits.Writers),
+		fmt.Errorf("the writers have held for %v: %w", t.policy.Limits.Writers, context.DeadlineExceeded))
 }
 
 // newWindow prepares a window over the opened filesystems and the given parts.

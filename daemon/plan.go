@@ -49,6 +49,20 @@ type plan struct {
 
 func (p plan) filesystems() []fsfreeze.Filesystem { return slices.Concat(p.levels...) }
 
+// flushed are the device numbers of what a set writes out: filesystems that are frozen, and raw volumes.
+func (p plan) flushed() []uint64 {
+	var devs []uint64
+	for _, f := range p.filesystems() {
+		devs = append(devs, f.Dev)
+	}
+	for _, m := range p.members {
+		if m.fs == nil {
+			devs = append(devs, uint64(m.vol.Dev))
+		}
+	}
+	return devs
+}
+
 // share is one provider's volumes of a set.
 type share struct {
 	provider provider.Provider

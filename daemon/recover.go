@@ -12,6 +12,7 @@ import (
 
 	"github.com/fermata-project/fermata/daemon/catalog"
 	"github.com/fermata-project/fermata/daemon/journal"
+	"github.com/fermata-project/fermata/dm/provider"
 	"github.com/fermata-project/fermata/fsfreeze/guard"
 )
 
@@ -25,6 +26,8 @@ func (d *Daemon) noteDir() string {
 // recover repairs what a crash has left: first what is frozen or suspended, then what is half-made. Every part of it can
 // be interrupted and done again.
 func (d *Daemon) recover(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, d.undoLimit, lateAfter(d.undoLimit))
+	defer cancel()
 	left, err := journal.Leftovers(d.journalDir())
 	errs := []error{err}
 	for _, l := range left {
@@ -97,32 +100,68 @@ func (d *Daemon) awaitNote(ctx context.Context, set string) (guard.Report, bool,
 
 // removeHalfMade removes snapshots of sets that were never finished, and throw-away copies that nobody has mounted.
 func (d *Daemon) removeHalfMade(ctx context.Context, c catalog.Contents) error {
-	doomed := c.Half
+	doomed := slices.Clone(c.Half)
+	var errs []error
 	for _, s := range c.Scratch {
-		m, _, err := d.find(s.Set.ID)
-		if err != nil || len(d.mounted(m)) == 0 {
+		present, err := d.mountsOf(s.Set.ID)
+		if err == nil && len(present) == 0 {
 			doomed = append(doomed, s)
 		}
+		errs = append(errs, err)
 	}
-	if len(doomed) == 0 {
-		return nil
+	if len(doomed) > 0 {
+		err := d.remove(ctx, doomed)
+		if err == nil {
+			for _, s := range doomed {
+				d.recoveredf("set %s: removed half-made %s", s.Set.ID, s.Name)
+			}
+		}
+		errs = append(errs, err, d.refreshAfter(ctx))
 	}
-	for _, s := range doomed {
-		d.recoveredf("set %s: removed half-made %s", s.Set.ID, s.Name)
-	}
-	return errors.Join(d.remove(ctx, doomed), d.refresh(ctx))
+	return errors.Join(errs...)
 }
 
-// tidy removes what a set that failed could not remove itself.
-func (d *Daemon) tidy(ctx context.Context) error {
+// left notes what the undoing of a set has left for tidy.
+func (d *Daemon) left(set string, err error) error {
+	if err != nil {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.undone[set] = err
+	}
+	return err
+}
+
+// tidy removes what a set that failed could not remove itself, and takes no longer than limit for it.
+func (d *Daemon) tidy(ctx context.Context, limit time.Duration) error {
+	limit = min(limit, d.undoLimit)
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, lateAfter(limit))
+	defer cancel()
 	d.mu.Lock()
-	c := d.contents
+	c, undone, unlisted := d.contents, maps.Clone(d.undone), d.unlisted
 	d.mu.Unlock()
-	if len(c.Half) == 0 {
-		return nil
+	var errs []error
+	if unlisted != nil || len(undone) > 0 { // nobody knows what there is
+		errs = append(errs, d.refresh(ctx))
+		d.mu.Lock()
+		c, unlisted = d.contents, d.unlisted
+		d.mu.Unlock()
 	}
 	c.Scratch = nil
-	return d.removeHalfMade(ctx, c)
+	for set := range undone { // a command that finishes it may have ended after its time
+		if snaps := c.Snapshots[set]; len(snaps) > 0 {
+			errs = append(errs, d.each(snaps, func(p provider.Provider, mine []provider.Snapshot) error { return p.Mark(ctx, mine) }))
+			c.Half = slices.Concat(c.Half, snaps)
+		}
+	}
+	if err := errors.Join(errors.Join(errs...), d.removeHalfMade(ctx, c)); err != nil {
+		return err
+	}
+	if unlisted == nil {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		clear(d.undone)
+	}
+	return nil
 }
 
 func (d *Daemon) recoveredf(format string, a ...any) {

@@ -174,7 +174,7 @@ func (d *Daemon) createOnce(ctx context.Context, r api.Request, policy effective
 		return nil, err
 	}
 	defer release()
-	if err := d.tidy(ctx); err != nil {
+	if err := d.tidy(ctx, policy.Limits.Prepare); err != nil {
 		d.o.Log.Error("what an earlier set has left cannot be removed", "error", err)
 	}
 	if n, limit := len(d.Sets()), d.o.Config.Daemon.Limits.Sets; n >= limit {
@@ -195,13 +195,17 @@ func (d *Daemon) createOnce(ctx context.Context, r api.Request, policy effective
 
 	if err := t.run(ctx); err != nil {
 		t.log.Error("no set was taken", "policy", policy.Name, "class", api.Of(err), "error", err)
-		return nil, errors.Join(err, t.journal.Remove(), d.refresh(context.WithoutCancel(ctx)))
+		err = errors.Join(err, t.journal.Remove())
+		if len(t.parts) > 0 { // else no provider has done anything
+			err = errors.Join(err, d.refreshAfter(ctx))
+		}
+		return nil, err
 	}
 	t.manifest.Duration = time.Since(t.begun)
 	t.log.Info("set taken", "policy", policy.Name, "consistency", t.manifest.Consistency, "freeze_window", t.manifest.Window)
 	// From here on the set is finished. What fails now is told, but takes nothing back, and nobody can cancel it.
 	ctx = context.WithoutCancel(ctx)
-	err = errors.Join(d.store.Save(t.manifest), t.postWriters(ctx), t.close(ctx), t.journal.Remove(), d.refresh(ctx))
+	err = errors.Join(d.store.Save(t.manifest), t.postWriters(ctx), t.close(ctx), t.journal.Remove(), d.refreshAfter(ctx))
 	if err != nil {
 		t.log.Warn("the set is finished, but", "error", err)
 		t.manifest.Reasons = append(t.manifest.Reasons, fmt.Sprintf("after the set was finished: %v", err))

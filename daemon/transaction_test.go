@@ -62,8 +62,12 @@ func TestEveryCallCanFail(t *testing.T) {
 			}
 			t.Run(name, func(t *testing.T) {
 				w := newWorld(t)
-				w.tap = on(call, after, func() error { return errInjected })
 				d := w.daemon()
+				if err := d.Start(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				w.reset() // calls are counted from here, as in the plan
+				w.tap = on(call, after, func() error { return errInjected })
 				m, err := w.take(t.Context(), d)
 				switch {
 				case plan.finished(call):

@@ -32,13 +32,23 @@ type TimeoutError struct {
 
 func (e *TimeoutError) Error() string {
 	if !e.Running {
-		return fmt.Sprintf("cannot %s: not started: %v", strings.Join(e.Args, " "), e.Cause)
+		return fmt.Sprintf("cannot %s: not started: %v", commandLine(e.Args), e.Cause)
 	}
-	return fmt.Sprintf("cannot wait for %s (process %d, which goes on): %v", strings.Join(e.Args, " "), e.Pid, e.Cause)
+	return fmt.Sprintf("cannot wait for %s (process %d, which goes on): %v", commandLine(e.Args), e.Pid, e.Cause)
 }
 
 // Unwrap gives the context's error.
 func (e *TimeoutError) Unwrap() error { return e.Cause }
+
+// commandLine shows a command for people: a report's options are of no use to them.
+func commandLine(args []string) string {
+	line := strings.Join(args, " ")
+	const limit = 120
+	if len(line) > limit {
+		line = line[:limit] + "…"
+	}
+	return line
+}
 
 // lastMessage is the last line that says why a command failed.
 func lastMessage(stderr string) string {

@@ -20,12 +20,15 @@ const outputMax = 16 << 20
 const pipesMax = 2 * time.Second
 
 // run executes "lvm COMMAND ARGS..." and returns its standard output. If ctx ends first, the error is a *TimeoutError
-// and the child goes on.
+// and the child goes on: until it ends, other commands are refused with ErrLeftBehind.
 func (l *LVM) run(ctx context.Context, command string, args ...string) ([]byte, error) {
 	argv := slices.Concat([]string{command, "--config", buildConfig(l.config, udevRuns())}, args)
 	shown := slices.Concat([]string{command}, args)
 	if err := ctx.Err(); err != nil {
 		return nil, &TimeoutError{Args: shown, Cause: context.Cause(ctx)}
+	}
+	if err := l.children.unobstructed(ctx); err != nil {
+		return nil, fmt.Errorf("cannot %s: %w", commandLine(shown), err)
 	}
 	cmd := exec.Command(l.program, argv...)
 	stdout, stderr := &limited{max: outputMax}, &limited{max: 1 << 20}
@@ -49,6 +52,7 @@ func (l *LVM) run(ctx context.Context, command string, args ...string) ([]byte, 
 		select {
 		case err = <-done: // both at once: what was done counts
 		default:
+			l.children.forsake(cmd, shown)
 			return nil, &TimeoutError{Args: shown, Pid: cmd.Process.Pid, Running: true, Cause: context.Cause(ctx)}
 		}
 	}

@@ -63,6 +63,15 @@ func notShared(inventory *lvm.Inventory, vols []Volume) error {
 	return errors.Join(errs...)
 }
 
+// Problems are LVM commands that a time limit has left behind.
+func (p *lvmVolumes) Problems() []string {
+	var out []string
+	for _, c := range p.lvm.LeftBehind() {
+		out = append(out, c.String()+"; no other is started until it ends")
+	}
+	return out
+}
+
 // Mark tags finished snapshots as armed, all those of one volume group by one change of its metadata.
 func (p *lvmVolumes) Mark(ctx context.Context, snaps []Snapshot) error {
 	var finished []string

@@ -157,6 +157,11 @@ type Introducer interface {
 	Capabilities() []string
 }
 
+// Ailing is a provider that can tell what keeps it from working at this moment: a command that does not return.
+type Ailing interface {
+	Problems() []string
+}
+
 // Copier is a provider that can make writable throw-away copies of its snapshots.
 type Copier interface {
 	Copy(ctx context.Context, s Snapshot) (Snapshot, error)

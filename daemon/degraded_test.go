@@ -1,0 +1,293 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fermata-project/fermata/daemon/api"
+	"github.com/fermata-project/fermata/dm/provider"
+)
+
+// A flush can hang in the kernel, whichever it is. The set ends in time, what hangs is refused at once and named, nothing
+// piles up behind it, and when it returns all is as before.
+func TestStuckFlush(t *testing.T) {
+	plan := rehearse(t)
+	tried := map[string]bool{}
+	for _, call := range plan.calls {
+		if !strings.HasPrefix(call, "sync ") {
+			continue
+		}
+		tried[plan.steps[call]] = true
+		t.Run(call, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.policy.Limits.Prepare, w.policy.Limits.Writers = 500*time.Millisecond, 500*time.Millisecond
+			d := w.daemon()
+			if err := d.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			w.reset() // calls are counted from here, as in the plan
+			free := make(chan struct{})
+			w.tap = on(call, false, func() error { <-free; return nil })
+			what, _, _ := strings.Cut(strings.Fields(call)[1], "#")
+
+			begin := time.Now()
+			_, err := w.take(t.Context(), d)
+			if took := time.Since(begin); api.Of(err) != api.Timeout || took > 20*time.Second ||
+				!strings.Contains(err.Error(), "cannot write out ") || !strings.Contains(err.Error(), what+": it has not returned for 0 s (a disk below may have stopped answering: dmesg)") {
+				t.Errorf("after %v: %v", took, err)
+			}
+			if n := len(w.snapshots()); n != 0 || w.holds("filesystems")+w.holds("devices") != 1 || w.holds("calls") != 1 {
+				t.Errorf("%d snapshots are left, %d filesystems and %d devices are open, %d calls wait", n, w.holds("filesystems"), w.holds("devices"), w.holds("calls"))
+			}
+			for range 3 {
+				if _, err := w.take(t.Context(), d); api.Of(err) != api.Refused || !strings.Contains(err.Error(), "has not returned for") {
+					t.Errorf("asked again: %v", err)
+				}
+			}
+			if w.holds("calls") != 1 {
+				t.Errorf("%d calls wait", w.holds("calls"))
+			}
+			if p := d.Status().Problems; len(p) != 1 || !strings.Contains(p[0], what+" has not returned for") {
+				t.Errorf("problems: %q", p)
+			}
+			if len(d.Sets()) != 1 {
+				t.Error("the old set is not listed")
+			}
+			if volumes, err := d.Volumes(t.Context()); err != nil || len(volumes) == 0 {
+				t.Errorf("volumes: %v, %v", volumes, err)
+			}
+			// What does not hang can be taken.
+			others := slices.DeleteFunc([]string{w.path("a"), w.path("b")}, func(p string) bool { return strings.HasSuffix(p, "/"+what) })
+			m, err := d.CreateSet(t.Context(), api.Request{Volumes: others}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := d.DeleteSet(t.Context(), m.ID); err != nil {
+				t.Error(err)
+			}
+
+			close(free)
+			for end := time.Now().Add(5 * time.Second); len(d.Status().Problems)+w.holds("calls") > 0; time.Sleep(time.Millisecond) {
+				if time.Now().After(end) {
+					t.Fatalf("afterwards: %q, %d calls wait", d.Status().Problems, w.holds("calls"))
+				}
+			}
+			w.nothing(t, d)
+			m, err = w.take(t.Context(), d)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.everything(t, d, m)
+		})
+	}
+	for _, step := range []string{"open", "flush", "freeze-writers"} {
+		if !tried[step] {
+			t.Errorf("nothing hung in step %s", step)
+		}
+	}
+}
+
+// A requester that goes away does not wait for a flush either.
+func TestCancelledInFlush(t *testing.T) {
+	w := newWorld(t)
+	d := w.daemon()
+	ctx, cancel := context.WithCancel(t.Context())
+	free := make(chan struct{})
+	w.tap = on("sync b#1", false, func() error { cancel(); <-free; return nil })
+	if _, err := w.take(ctx, d); api.Of(err) != api.Cancelled {
+		t.Errorf("got %v", err)
+	}
+	close(free)
+	for len(d.Status().Problems) > 0 {
+		time.Sleep(time.Millisecond)
+	}
+	w.nothing(t, d)
+}
+
+// hanging is a provider whose commands do not return, but for the time limit that they are given.
+type hanging struct {
+	provider.Provider
+	at atomic.Pointer[string] // which of them; "all"
+}
+
+func (p *hanging) hang(ctx context.Context, call string) error {
+	if at := p.at.Load(); at == nil || *at != "all" && *at != call {
+		return nil
+	}
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
+
+func (p *hanging) set(at string) { p.at.Store(&at) }
+
+func (p *hanging) Problems() []string { return []string{"lvs does not return"} }
+
+func (p *hanging) Admit(ctx context.Context, vols []provider.Volume) error {
+	return errors.Join(p.hang(ctx, "Admit"), p.Provider.Admit(ctx, vols))
+}
+
+func (p *hanging) Snapshots(ctx context.Context) ([]provider.Snapshot, error) {
+	if err := p.hang(ctx, "Snapshots"); err != nil {
+		return nil, err
+	}
+	return p.Provider.Snapshots(ctx)
+}
+
+func (p *hanging) Mark(ctx context.Context, s []provider.Snapshot) error {
+	return errors.Join(p.hang(ctx, "Mark"), p.Provider.Mark(ctx, s))
+}
+
+func (p *hanging) Expose(ctx context.Context, s provider.Snapshot) (string, error) {
+	if err := p.hang(ctx, "Expose"); err != nil {
+		return "", err
+	}
+	return p.Provider.Expose(ctx, s)
+}
+
+func (p *hanging) Prepare(ctx context.Context, set provider.Set, vols []provider.Volume) (provider.Enlistment, error) {
+	e, err := p.Provider.Prepare(ctx, set, vols)
+	return &hangingSet{e, p}, errors.Join(err, p.hang(ctx, "Prepare"))
+}
+
+type hangingSet struct {
+	provider.Enlistment
+	p *hanging
+}
+
+func (e *hangingSet) Finalize(ctx context.Context, f provider.Final) ([]provider.Snapshot, error) {
+	out, err := e.Enlistment.Finalize(ctx, f)
+	return out, errors.Join(err, e.p.hang(ctx, "Finalize"))
+}
+
+func (e *hangingSet) Abort(ctx context.Context) error {
+	if err := e.p.hang(ctx, "Abort"); err != nil {
+		return err
+	}
+	return e.Enlistment.Abort(ctx)
+}
+
+// hangingWorld is one whose second provider can hang.
+func hangingWorld(t *testing.T) (*world, *Daemon, *hanging) {
+	w := newWorld(t)
+	w.policy.Limits.Prepare = 300 * time.Millisecond
+	d := w.daemon()
+	d.changeLimit, d.undoLimit = 200*time.Millisecond, 200*time.Millisecond
+	p := &hanging{Provider: d.o.Providers[1]}
+	d.o.Providers[1] = p
+	return w, d, p
+}
+
+// A command that does not return ends a set in time, wherever it is, and the undoing of it. What could not be undone is
+// told, and removed before the next set.
+func TestStuckCommand(t *testing.T) {
+	for _, at := range []string{"Admit", "Prepare", "Finalize", "Abort", "all"} {
+		t.Run(at, func(t *testing.T) {
+			t.Parallel()
+			w, d, p := hangingWorld(t)
+			p.set(at)
+			if at == "Abort" { // and something to undo
+				w.tap = on("Lock beta#1", false, func() error { p.set("all"); return errInjected })
+			}
+			if at == "Finalize" {
+				w.tap = on("Finalize beta#1", true, func() error { p.set("all"); return nil })
+			}
+			begin := time.Now()
+			_, err := w.take(t.Context(), d)
+			if took := time.Since(begin); took > 20*time.Second || at != "Abort" && api.Of(err) != api.Timeout || err == nil {
+				t.Errorf("after %v: %v", took, err)
+			}
+			left := len(w.snapshots())
+			if problems := strings.Join(d.Status().Problems, "\n"); (left > 0) != strings.Contains(problems, "was not taken, and not undone either") ||
+				!strings.Contains(problems, "lvs does not return") {
+				t.Errorf("%d are left, problems: %s", left, problems)
+			}
+			if (at == "Finalize" || at == "Abort") && left == 0 {
+				t.Error("nothing was left behind: nothing was tested")
+			}
+			// Whoever comes next waits no longer.
+			begin = time.Now()
+			if _, err := w.take(t.Context(), d); at == "all" && api.Of(err) != api.Timeout || time.Since(begin) > 20*time.Second {
+				t.Errorf("the next, after %v: %v", time.Since(begin), err)
+			}
+			p.set("")
+			w.tap = nil
+			m, err := w.take(t.Context(), d)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.everything(t, d, m)
+			if problems := d.Status().Problems; len(problems) != 1 || len(d.Sets()) != 2 {
+				t.Errorf("afterwards: %q, %d sets", problems, len(d.Sets()))
+			}
+		})
+	}
+}
+
+// Nor do a deletion, a mount and a start hold up what comes after them.
+func TestStuckCommandInOtherVerbs(t *testing.T) {
+	w, d, p := hangingWorld(t)
+	w.policy.Volumes = w.policy.Volumes[:3]
+	m, err := d.CreateSet(t.Context(), api.Request{Volumes: w.policy.Volumes}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.set("all")
+	if _, err := d.MountSet(t.Context(), m.ID, api.MountOptions{}); api.Of(err) != api.Timeout {
+		t.Errorf("mount: %v", err)
+	}
+	if err := d.UmountSet(t.Context(), m.ID); api.Of(err) != api.Timeout {
+		t.Errorf("umount: %v", err)
+	}
+	if err := d.DeleteSet(t.Context(), m.ID); api.Of(err) != api.Timeout {
+		t.Errorf("delete: %v", err)
+	}
+	if err := d.Start(t.Context()); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("start: %v", err)
+	}
+	p.set("")
+	if err := d.DeleteSet(t.Context(), m.ID); err != nil || len(w.snapshots()) > 0 {
+		t.Errorf("%v, left: %v", err, w.snapshots())
+	}
+	w.clean(t, d)
+}
+
+// A mount table that cannot be read says nothing of what is mounted: nothing is mounted or removed because of it.
+func TestUnreadableMountTable(t *testing.T) {
+	w, d, id := mountable(t)
+	if _, err := d.MountSet(t.Context(), id, api.MountOptions{Writable: true}); err != nil {
+		t.Fatal(err)
+	}
+	snaps, mounts := len(w.snapshots()), len(w.mounted)
+	w.tap = func(call string, after bool) error {
+		if strings.HasPrefix(call, "mounts") && !after {
+			return unix.EIO
+		}
+		return nil
+	}
+	_, err := d.MountSet(t.Context(), id, api.MountOptions{})
+	for verb, err := range map[string]error{
+		"mount": err, "umount": d.UmountSet(t.Context(), id), "delete": d.DeleteSet(t.Context(), id), "start": w.daemon().Start(t.Context()),
+	} {
+		if !errors.Is(err, unix.EIO) {
+			t.Errorf("%s: %v", verb, err)
+		}
+	}
+	if len(w.snapshots()) != snaps || len(w.mounted) != mounts {
+		t.Errorf("%d of %d snapshots and %d of %d mounts are left", len(w.snapshots()), snaps, len(w.mounted), mounts)
+	}
+	w.tap = nil
+	if err := d.DeleteSet(t.Context(), id); err != nil || len(w.snapshots())+len(w.mounted) > 0 {
+		t.Errorf("%v, left: %v, mounted: %v", err, w.snapshots(), w.mounted)
+	}
+	w.clean(t, d)
+}
+
+var _ provider.Ailing = (*hanging)(nil)

@@ -1,0 +1,95 @@
+//go:build lab
+
+package system
+
+import (
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fermata-project/fermata/daemon/api"
+	"github.com/fermata-project/fermata/lab/labtest"
+)
+
+// A disk stops answering. Sets end in time and say why; what waits for the disk is one flush and one command, which the
+// status names, however often it is asked for; reading verbs go on; and when the disk is back, all is as before.
+func TestDiskStopsAnswering(t *testing.T) {
+	labtest.CheckClean(t)
+	labtest.Run(t, "systemctl", "start", "fermata-guard.socket")
+	disk := labtest.Disks(t)[0]
+	// Not from its first sector, or LVM would find its label on both.
+	labtest.Run(t, "dmsetup", "create", "disk", "--table", "0 2097152 linear "+disk+" 2048")
+	t.Cleanup(func() { labtest.Run(t, "dmsetup", "remove", "--retry", "disk") })
+	labtest.Run(t, "pvcreate", "-qq", "-ff", "-y", "/dev/mapper/disk")
+	labtest.Run(t, "vgcreate", "-qq", "vg", "/dev/mapper/disk")
+	t.Cleanup(func() {
+		labtest.Run(t, "vgremove", "-qq", "-ff", "-y", "vg")
+		labtest.Run(t, "pvremove", "-qq", "-ff", "-y", "/dev/mapper/disk")
+	})
+	labtest.Run(t, "lvcreate", "-qq", "-y", "-L", "600m", "--thinpool", "vg/pool", "--poolmetadatasize", "16m")
+	labtest.Run(t, "lvcreate", "-qq", "-y", "-L", "64m", "-n", "raw", "vg")
+	v := labtest.Thin(t, "vg", "v1", "256m", "ext4")
+	configure(t, map[string]string{
+		"policies.d/fs.yaml":  "volumes: [/srv/v1]\nlimits: {prepare: 4s}\n",
+		"policies.d/raw.yaml": "volumes: [/dev/vg/raw]\nconsistency: crash\nlimits: {prepare: 4s}\n",
+	})
+	old := create(t, "--policy", "fs")
+	write(t, filepath.Join(v.Point, "f"), "dirty")
+
+	labtest.Run(t, "dmsetup", "suspend", "--nolockfs", "disk")
+	back := func() { labtest.Try(t, "dmsetup", "resume", "disk") }
+	t.Cleanup(back)
+	refused := func(want string, status int, args ...string) {
+		t.Helper()
+		out, got := labtest.Try(t, append([]string{"timeout", "60", "fermata"}, args...)...)
+		if got != status || !strings.Contains(out, want) {
+			t.Errorf("%v: exit status %d, want %d; message %q, want %q\n%s", args, got, status, out, want, journal(t))
+		}
+	}
+	const advice = " (a disk below may have stopped answering: dmesg)"
+	refused("cannot write out /srv/v1: it has not returned for ", 4, "snapshot", "create", "--policy", "fs")
+	for range 3 {
+		refused("a flush of /srv/v1 has not returned for ", 1, "snapshot", "create", "--policy", "fs")
+	}
+	refused("not prepared within 4s", 4, "snapshot", "create", "--policy", "raw")
+	time.Sleep(6 * time.Second) // a command that was left a moment ago is waited for
+	for range 2 {
+		refused(") has not returned, ", 1, "snapshot", "create", "--policy", "raw")
+		refused(") has not returned, ", 1, "snapshot", "delete", old.ID)
+		refused(") has not returned, ", 1, "snapshot", "mount", old.ID)
+	}
+	for _, verb := range [][]string{{"snapshot", "list"}, {"snapshot", "show", old.ID}, {"volume", "list"}, {"pool", "list"}, {"provider", "list"}} {
+		refused("", 0, verb...)
+	}
+	out, _ := labtest.Try(t, "pgrep", "-c", "-x", "lvm")
+	if n, err := strconv.Atoi(strings.TrimSpace(out)); err != nil || n != 1 {
+		t.Errorf("%s lvm commands run, want 1 (%v)", out, err)
+	}
+	problems := func() []string {
+		var s api.Status
+		decode(t, must(t, "status", "--json"), &s)
+		return s.Problems
+	}
+	told := strings.Join(problems(), "\n")
+	if !strings.Contains(told, "a flush of /srv/v1 has not returned for ") || !strings.Contains(told, advice) || !strings.Contains(told, ") has not returned, ") {
+		t.Errorf("problems: %q", told)
+	}
+	if list := sets(t); len(list) != 1 || list[0].ID != old.ID {
+		t.Errorf("sets: %+v", list)
+	}
+
+	back()
+	eventually(t, "nothing waits for the disk any more", func() bool {
+		return !strings.Contains(strings.Join(problems(), "\n"), "has not returned")
+	})
+	v.Writable(t)
+	for _, policy := range []string{"fs", "raw"} {
+		must(t, "snapshot", "delete", create(t, "--policy", policy).ID)
+	}
+	must(t, "snapshot", "delete", old.ID)
+	if left, p := snapshotLVs(t), problems(); left != "" || len(sets(t)) != 0 || len(p) != 0 {
+		t.Errorf("left behind: %s, %d sets, problems %q", left, len(sets(t)), p)
+	}
+}
