@@ -51,7 +51,7 @@ type Daemon struct {
 	turn    turn
 	life    context.Context // of Start: what runs in the background ends with it
 	copying sync.WaitGroup
-	flushes flushes
+	calls   calls
 
 	changeLimit, undoLimit time.Duration
 

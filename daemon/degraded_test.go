@@ -95,6 +95,58 @@ func TestStuckFlush(t *testing.T) {
 	}
 }
 
+// What a provider asks the kernel can hang too. One question is left behind, of each kind.
+func TestStuckQuestions(t *testing.T) {
+	w := newWorld(t)
+	w.policy.Limits.Prepare = 300 * time.Millisecond
+	d := w.daemon()
+	free := make(chan struct{})
+	w.tap = func(call string, after bool) error {
+		if strings.HasPrefix(call, "Admit beta") && !after {
+			<-free
+		}
+		return nil
+	}
+	for i, want := range []api.Class{api.Timeout, api.Refused, api.Refused} {
+		_, err := w.take(t.Context(), d)
+		if api.Of(err) != want || !strings.Contains(err.Error(), "cannot ask provider beta for room: ") || w.holds("calls") != 1 {
+			t.Errorf("try %d: %v; %d calls wait", i, err, w.holds("calls"))
+		}
+	}
+	if p := d.Status().Problems; len(p) != 1 || !strings.HasPrefix(p[0], "provider beta, asked for room, has not returned for ") {
+		t.Errorf("problems: %q", p)
+	}
+
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	asked := 0
+	p := poolerFunc(func() ([]provider.Pool, error) { asked++; <-free; return nil, nil })
+	for range 3 {
+		if pools, err := d.pools(ctx, p, "beta"); err == nil || pools != nil {
+			t.Errorf("got %v, %v", pools, err)
+		}
+	}
+	close(free)
+	for len(d.Status().Problems) > 0 {
+		time.Sleep(time.Millisecond)
+	}
+	if asked != 1 {
+		t.Errorf("asked %d times", asked)
+	}
+	if _, err := d.pools(t.Context(), p, "beta"); err != nil {
+		t.Error(err)
+	}
+	m, err := w.take(t.Context(), d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.everything(t, d, m)
+}
+
+type poolerFunc func() ([]provider.Pool, error)
+
+func (f poolerFunc) Pools() ([]provider.Pool, error) { return f() }
+
 // A requester that goes away does not wait for a flush either.
 func TestCancelledInFlush(t *testing.T) {
 	w := newWorld(t)

@@ -87,7 +87,9 @@ func capabilities(p provider.Provider) []string {
 }
 
 // Pools lists the pools of all providers.
-func (d *Daemon) Pools(context.Context) ([]api.Pool, error) {
+func (d *Daemon) Pools(ctx context.Context) ([]api.Pool, error) {
+	ctx, cancel := reading(ctx)
+	defer cancel()
 	var out []api.Pool
 	var errs []error
 	for _, p := range d.o.Providers {
@@ -95,7 +97,7 @@ func (d *Daemon) Pools(context.Context) ([]api.Pool, error) {
 		if !ok {
 			continue
 		}
-		pools, err := x.Pools()
+		pools, err := d.pools(ctx, x, p.Name())
 		errs = append(errs, err)
 		for _, q := range pools {
 			out = append(out, api.Pool{
@@ -135,7 +137,7 @@ func (d *Daemon) Status() api.Status {
 
 // troubles are what does not return, each once.
 func (d *Daemon) troubles() []string {
-	out := d.flushes.problems()
+	out := d.calls.problems()
 	for _, p := range d.o.Providers {
 		x, ok := p.(provider.Ailing)
 		if !ok {

@@ -72,9 +72,9 @@ func (t *transaction) resolve(ctx context.Context) (err error) {
 	if t.plan, err = t.daemon.resolve(t.policy); err != nil {
 		return classed(api.Invalid, err)
 	}
-	for _, dev := range t.plan.flushed() {
-		if err := t.daemon.flushes.refuse(dev); err != nil {
-			return err
+	for dev, name := range t.plan.flushed() {
+		if err := t.daemon.calls.left(flushKey(dev)); err != nil {
+			return api.Errorf(api.Refused, "cannot take %s: %w", name, err)
 		}
 	}
 	shares := t.plan.shares(t.daemon.o.Providers)
@@ -82,7 +82,7 @@ func (t *transaction) resolve(ctx context.Context) (err error) {
 		return classed(api.Refused, fmt.Errorf("cannot take a set: %w", err))
 	}
 	for _, s := range shares {
-		if err := s.provider.Admit(ctx, s.volumes); err != nil {
+		if err := t.daemon.admit(ctx, s.provider, s.volumes); err != nil {
 			return classed(api.Refused, fmt.Errorf("cannot take a set: %w", err))
 		}
 	}
@@ -105,7 +105,7 @@ func (t *transaction) open(ctx context.Context) (err error) {
 			return err
 		}
 		t.systems[f.Dev] = s
-		if err := t.daemon.flushes.flush(limited, flushed{s, f.Dev, s.Point()}); err != nil {
+		if err := t.daemon.flush(limited, flushed{s, f.Dev, s.Point()}); err != nil {
 			return err
 		}
 	}
@@ -142,7 +142,7 @@ func (t *transaction) probe(context.Context) error {
 func (t *transaction) close(ctx context.Context) error {
 	errs := []error{t.leaveWindow(ctx)}
 	for _, s := range t.flushed() {
-		errs = append(errs, t.daemon.flushes.close(s))
+		errs = append(errs, t.daemon.calls.after(flushKey(s.dev), s.Close))
 	}
 	t.systems, t.raw = nil, nil
 	return errors.Join(errs...)
@@ -210,7 +210,7 @@ func (t *transaction) flush(ctx context.Context) error {
 	for _, s := range t.flushed() {
 		for range flush.Rounds {
 			begin := time.Now()
-			if err := t.daemon.flushes.flush(ctx, s); err != nil {
+			if err := t.daemon.flush(ctx, s); err != nil {
 				return err
 			}
 			if time.Since(begin) <= flush.Until {
@@ -238,7 +238,7 @@ func (t *transaction) freezeWriters(ctx context.Context) error {
 	ctx, cancel := t.withHoldLimit(ctx)
 	defer cancel()
 	for _, s := range t.flushed() { // what the writers wrote to get ready
-		if err := t.daemon.flushes.flush(ctx, s); err != nil {
+		if err := t.daemon.flush(ctx, s); err != nil {
 			return err
 		}
 	}

@@ -49,18 +49,18 @@ type plan struct {
 
 func (p plan) filesystems() []fsfreeze.Filesystem { return slices.Concat(p.levels...) }
 
-// flushed are the device numbers of what a set writes out: filesystems that are frozen, and raw volumes.
-func (p plan) flushed() []uint64 {
-	var devs []uint64
+// flushed is what a set writes out: filesystems that are frozen, and raw volumes; device number → name.
+func (p plan) flushed() map[uint64]string {
+	out := map[uint64]string{}
 	for _, f := range p.filesystems() {
-		devs = append(devs, f.Dev)
+		out[f.Dev] = f.Point()
 	}
 	for _, m := range p.members {
 		if m.fs == nil {
-			devs = append(devs, uint64(m.vol.Dev))
+			out[uint64(m.vol.Dev)] = m.vol.Name
 		}
 	}
-	return devs
+	return out
 }
 
 // share is one provider's volumes of a set.

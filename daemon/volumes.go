@@ -12,7 +12,9 @@ import (
 
 // Volumes lists every filesystem on block devices, and every other block device that a provider would take, each with
 // all that it rests on.
-func (d *Daemon) Volumes(context.Context) ([]api.Volume, error) {
+func (d *Daemon) Volumes(ctx context.Context) ([]api.Volume, error) {
+	ctx, cancel := reading(ctx)
+	defer cancel()
 	mounts, err := d.o.Host.Mounts()
 	if err != nil {
 		return nil, err
@@ -21,7 +23,7 @@ func (d *Daemon) Volumes(context.Context) ([]api.Volume, error) {
 	if err != nil {
 		return nil, err
 	}
-	src := stack.Source{Mounts: mounts, Stack: d.o.Host.Stack, Devices: d.o.Host.Devices, Targets: d.o.Host.Targets}
+	src := stack.Source{Mounts: mounts, Stack: d.o.Host.Stack, Devices: d.o.Host.Devices, Targets: d.targets(ctx)}
 	var out []api.Volume
 	mounted := map[uint64]bool{}
 	for _, f := range fsfreeze.Filesystems(mounts) {

@@ -36,6 +36,13 @@ func late(err error) error {
 	return err
 }
 
+// readLimit bounds what a listing waits for in the kernel: it then lists the rest.
+const readLimit = 5 * time.Second
+
+func reading(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, readLimit, lateAfter(readLimit))
+}
+
 func lateAfter(limit time.Duration) error {
 	return fmt.Errorf("not done within %v: %w", limit, context.DeadlineExceeded)
 }

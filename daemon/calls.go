@@ -1,0 +1,153 @@
+package daemon
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/fermata-project/fermata/daemon/api"
+)
+
+// calls runs what nobody can interrupt, because it waits in the kernel for a disk: a syncfs(2), or the question how full a
+// thin pool is while that writes its metadata. A call that does not return in time is left behind, with its thread, and
+// another one of the same kind is refused until it returns: so there is one of each, however often it is asked for.
+type calls struct {
+	mu      sync.Mutex
+	running map[string]*call // by key
+}
+
+// call is one that may not return.
+type call struct {
+	key  string
+	what string // "a flush of /srv": that has not returned
+	fail string // "write out /srv": that cannot be done
+	// grace is what a call gets that heeds the context, to end by itself.
+	grace time.Duration
+
+	begun time.Time
+	ended chan struct{}
+	left  bool
+	then  func() error // when it returns after all; nil: nothing
+}
+
+// do runs f as call x, one at a time. When ctx ends first, the error says so, with class Timeout if that was a time limit,
+// and f goes on: it may use nothing that its caller goes on with.
+func (c *calls) do(ctx context.Context, x call, f func() error) error {
+	x.begun, x.ended = time.Now(), make(chan struct{})
+	if err := c.enter(ctx, &x); err != nil {
+		return err
+	}
+	var err error
+	go func() {
+		err = f()
+		c.leave(&x)
+	}()
+	select {
+	case <-x.ended:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case <-x.ended:
+	case <-time.After(x.grace):
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	select {
+	case <-x.ended: // both at once: what was done counts
+		return err
+	default:
+	}
+	x.left = true
+	return classed(api.Cancelled, fmt.Errorf("cannot %s: it has not returned for %s (%s): %w", x.fail, x.age(), diskAdvice, context.Cause(ctx)))
+}
+
+// enter waits until no other call of the key runs, and refuses one behind a call that was left.
+func (c *calls) enter(ctx context.Context, x *call) error {
+	for {
+		c.mu.Lock()
+		before := c.running[x.key]
+		switch {
+		case before != nil && before.left:
+			defer c.mu.Unlock()
+			return api.Errorf(api.Refused, "cannot %s: %w", x.fail, before.problem())
+		case ctx.Err() != nil:
+			c.mu.Unlock()
+			return classed(api.Cancelled, fmt.Errorf("cannot %s: %w", x.fail, context.Cause(ctx)))
+		case before == nil:
+			if c.running == nil {
+				c.running = map[string]*call{}
+			}
+			c.running[x.key] = x
+			c.mu.Unlock()
+			return nil
+		}
+		c.mu.Unlock()
+		select {
+		case <-before.ended:
+		case <-ctx.Done():
+		}
+	}
+}
+
+func (c *calls) leave(x *call) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.running, x.key)
+	close(x.ended)
+	if x.then != nil {
+		_ = x.then() // of a request that has failed long ago
+	}
+}
+
+// after does what must not be done while a call that was left behind goes on: now, or when that returns.
+func (c *calls) after(key string, do func() error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if x := c.running[key]; x != nil && x.left {
+		x.then = do
+		return nil
+	}
+	return do()
+}
+
+// left says why a call of the key would be refused; nil: it would not.
+func (c *calls) left(key string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if x := c.running[key]; x != nil && x.left {
+		return x.problem()
+	}
+	return nil
+}
+
+// problems are the calls that were left behind, the oldest first.
+func (c *calls) problems() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var all []*call
+	for _, x := range c.running {
+		if x.left {
+			all = append(all, x)
+		}
+	}
+	slices.SortFunc(all, func(a, b *call) int { return cmp.Or(a.begun.Compare(b.begun), strings.Compare(a.key, b.key)) })
+	var out []string
+	for _, x := range all {
+		out = append(out, x.problem().Error())
+	}
+	return out
+}
+
+func (x *call) problem() error {
+	return errors.New(x.what + " has not returned for " + x.age() + " (" + diskAdvice + ")")
+}
+
+func (x *call) age() string { return fmt.Sprintf("%d s", int(time.Since(x.begun).Seconds())) }
+
+const diskAdvice = "a disk below may have stopped answering: dmesg"
