@@ -88,8 +88,6 @@ func capabilities(p provider.Provider) []string {
 
 // Pools lists the pools of all providers.
 func (d *Daemon) Pools(ctx context.Context) ([]api.Pool, error) {
-	ctx, cancel := reading(ctx)
-	defer cancel()
 	var out []api.Pool
 	var errs []error
 	for _, p := range d.o.Providers {

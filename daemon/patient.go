@@ -32,6 +32,8 @@ func (d *Daemon) admit(ctx context.Context, p provider.Provider, vols []provider
 
 // pools asks a provider for its pools.
 func (d *Daemon) pools(ctx context.Context, p provider.Pooler, name string) (pools []provider.Pool, err error) {
+	ctx, cancel := reading(ctx)
+	defer cancel()
 	var got []provider.Pool // not the result, which is the caller's if it does not return
 	x := call{key: "pools " + name, what: "provider " + name + ", asked for its pools,", fail: "see the pools of provider " + name}
 	if err := d.calls.do(ctx, x, func() (err error) { got, err = p.Pools(); return err }); err != nil {

@@ -36,7 +36,8 @@ func late(err error) error {
 	return err
 }
 
-// readLimit bounds what a listing waits for in the kernel: it then lists the rest.
+// readLimit bounds what a listing waits for in the kernel, of one provider's pools or of all volumes: it then goes on with
+// the rest.
 const readLimit = 5 * time.Second
 
 func reading(ctx context.Context) (context.Context, context.CancelFunc) {

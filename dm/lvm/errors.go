@@ -43,7 +43,7 @@ func (e *TimeoutError) Unwrap() error { return e.Cause }
 // commandLine shows a command for people: a report's options are of no use to them.
 func commandLine(args []string) string {
 	line := strings.Join(args, " ")
-	const limit = 120
+	const limit = 80
 	if len(line) > limit {
 		line = line[:limit] + "…"
 	}

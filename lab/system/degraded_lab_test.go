@@ -4,6 +4,7 @@ package system
 
 import (
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,7 +18,7 @@ import (
 // A disk stops answering. Sets end in time and say why; what waits for the disk is one flush and one command, which the
 // status names, however often it is asked for; reading verbs go on; and when the disk is back, all is as before.
 func TestDiskStopsAnswering(t *testing.T) {
-	// A pool that is at its metadata when the disk goes does not answer questions either.
+	// A pool that is at its metadata when the disk goes does not answer questions either; an idle one may be.
 	for name, busy := range map[string]bool{"idle": false, "busy pool": true} {
 		t.Run(name, func(t *testing.T) { diskStopsAnswering(t, busy) })
 	}
@@ -43,7 +44,7 @@ func diskStopsAnswering(t *testing.T, busy bool) {
 		"policies.d/fs.yaml":  "volumes: [/srv/v1]\nlimits: {prepare: 4s}\n",
 		"policies.d/raw.yaml": "volumes: [/dev/vg/raw]\nconsistency: crash\nlimits: {prepare: 4s}\n",
 	})
-	old := create(t, "--policy", "fs")
+	old := create(t, v.Point)
 	write(t, filepath.Join(v.Point, "f"), "dirty")
 	stop := make(chan struct{})
 	stopped := make(chan struct{})
@@ -71,31 +72,31 @@ func diskStopsAnswering(t *testing.T, busy bool) {
 	refused := func(want string, status int, args ...string) {
 		t.Helper()
 		out, got := labtest.Try(t, append([]string{"timeout", "60", "fermata"}, args...)...)
-		t.Logf("%v: %d %s", args, got, out)
-		if got != status || !strings.Contains(out, want) {
+		if got == 124 {
+			o, _ := labtest.Try(t, "sh", "-c", "timeout 5 fermata status --json; P=$(pidof fermatad); for x in /proc/$P/task/*; do echo $x $(cat $x/stack) $(grep State $x/status); done | grep 'D (disk'; timeout 5 ps axo pid,stat,wchan:30,args | grep ' D'; kill -QUIT $P; sleep 2; journalctl -u fermatad --no-pager -o cat -n 1000 | grep -A1 fermata/")
+			t.Log(o)
+		}
+		if got != status || !regexp.MustCompile(want).MatchString(out) {
 			t.Errorf("%v: exit status %d, want %d; message %q, want %q\n%s", args, got, status, out, want, journal(t))
 		}
 	}
 	const advice = " (a disk below may have stopped answering: dmesg)"
-	stuck, told := "a flush of /srv/v1", "cannot write out /srv/v1"
-	if busy { // whichever comes first
-		stuck, told = "", ""
-	}
-	refused(told+": it has not returned for ", 4, "snapshot", "create", "--policy", "fs")
+	const stuck = "(a flush of /srv/v1|provider thin, asked for room,) has not returned for " // whichever comes first
+	refused(`(cannot write out /srv/v1|cannot ask provider thin for room): it has not returned for `, 4, "snapshot", "create", "--policy", "fs")
 	for range 3 {
-		refused(stuck+" has not returned for ", 1, "snapshot", "create", "--policy", "fs")
+		refused(stuck, 1, "snapshot", "create", "--policy", "fs")
 	}
 	refused("not prepared within 4s", 4, "snapshot", "create", "--policy", "raw")
 	time.Sleep(6 * time.Second) // a command that was left a moment ago is waited for
 	for range 2 {
-		refused(") has not returned, ", 1, "snapshot", "create", "--policy", "raw")
-		refused(") has not returned, ", 1, "snapshot", "delete", old.ID)
-		refused(") has not returned, ", 1, "snapshot", "mount", old.ID)
+		refused(`\) has not returned, `, 1, "snapshot", "create", "--policy", "raw")
+		refused(`\) has not returned, `, 1, "snapshot", "delete", old.ID)
+		refused(`\) has not returned, `, 1, "snapshot", "mount", old.ID)
 	}
 	for _, verb := range [][]string{{"snapshot", "list"}, {"snapshot", "show", old.ID}, {"volume", "list"}, {"provider", "list"}} {
 		refused("", 0, verb...)
 	}
-	if out, status := labtest.Try(t, "timeout", "60", "fermata", "pool", "list"); status != 0 && !(busy && strings.Contains(out, "cannot see the pools of provider thin")) {
+	if out, status := labtest.Try(t, "timeout", "60", "fermata", "pool", "list"); status != 0 && !strings.Contains(out, "cannot see the pools of provider thin: ") {
 		t.Errorf("pool list: exit status %d, %s", status, out)
 	}
 	out, _ := labtest.Try(t, "pgrep", "-c", "-x", "lvm")
@@ -107,8 +108,8 @@ func diskStopsAnswering(t *testing.T, busy bool) {
 		decode(t, must(t, "status", "--json"), &s)
 		return s.Problems
 	}
-	told = strings.Join(problems(), "\n")
-	if !strings.Contains(told, stuck+" has not returned for ") || !strings.Contains(told, advice) || !strings.Contains(told, ") has not returned, ") {
+	told := strings.Join(problems(), "\n")
+	if !regexp.MustCompile(stuck).MatchString(told) || !strings.Contains(told, advice) || !strings.Contains(told, ") has not returned, ") {
 		t.Errorf("problems: %q", told)
 	}
 	if list := sets(t); len(list) != 1 || list[0].ID != old.ID {
@@ -120,9 +121,7 @@ func diskStopsAnswering(t *testing.T, busy bool) {
 		return !strings.Contains(strings.Join(problems(), "\n"), "has not returned")
 	})
 	v.Writable(t)
-	for _, policy := range []string{"fs", "raw"} {
-		must(t, "snapshot", "delete", create(t, "--policy", policy).ID)
-	}
+	must(t, "snapshot", "delete", create(t, v.Point).ID) // without the short limit: the guest may be slow
 	must(t, "snapshot", "delete", old.ID)
 	if left, p := snapshotLVs(t), problems(); left != "" || len(sets(t)) != 0 || len(p) != 0 {
 		t.Errorf("left behind: %s, %d sets, problems %q", left, len(sets(t)), p)
