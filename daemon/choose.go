@@ -40,6 +40,9 @@ func (d *Daemon) choose(m member, wanted string) (member, error) {
 	m.vol.Name = m.claim.Name
 	if m.claim.Unheld && m.freeze {
 		m.freeze, m.unfrozen = false, ""
+		if m.fs.Type != "btrfs" { // whose snapshots are whole by themselves
+			m.unfrozen = "provider " + m.provider.Name() + " captures it without a freeze"
+		}
 	}
 	return m, nil
 }

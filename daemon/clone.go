@@ -29,6 +29,7 @@ type cloning struct {
 	manifest api.Manifest // of the set that it will be
 	done     atomic.Uint64
 	cancel   context.CancelFunc
+	resumed  bool          // begun by an earlier daemon
 	ending   atomic.Bool   // the copy needs its source no more
 	ended    chan struct{} // closed at the end; err is set before
 	err      error
@@ -170,12 +171,14 @@ func (d *Daemon) beginClone(m api.Manifest, how config.Clone) (*cloning, error) 
 	}
 	m.ID, m.CloneOf, m.Volumes = r.ID, m.ID, slices.Clone(m.Volumes)
 	for i, s := range snaps {
-		if s.Options != "" {
+		if p, err := d.provider(s.Provider); err != nil {
+			return nil, err
+		} else if s.Options != "" && p.Kind() == provider.Software { // a part of the live filesystem
 			return nil, api.Errorf(api.Invalid, "the snapshot %s of provider %s has no device of its own to copy", s.Name, s.Provider)
 		}
 		v := clone.Volume{
 			File: fmt.Sprintf("%d.img", i), Provider: s.Provider, Snapshot: s.Name, Origin: s.Origin,
-			MountPoint: s.MountPoint, FSType: s.FSType, Size: s.Size,
+			MountPoint: s.MountPoint, FSType: s.FSType, Size: s.Size, Options: s.Options,
 		}
 		for j, o := range m.Volumes {
 			if o.Name == s.Name {
@@ -192,13 +195,13 @@ func (d *Daemon) beginClone(m api.Manifest, how config.Clone) (*cloning, error) 
 	if r, err = d.o.Clones.Create(how.Directory, r); err != nil {
 		return nil, err
 	}
-	return d.startClone(r, m), nil
+	return d.startClone(r, m, false), nil
 }
 
 // startClone copies in the background, from wherever the copy has got to.
-func (d *Daemon) startClone(r clone.Record, m api.Manifest) *cloning {
+func (d *Daemon) startClone(r clone.Record, m api.Manifest, resumed bool) *cloning {
 	ctx, cancel := context.WithCancel(d.life)
-	c := &cloning{daemon: d, record: r, manifest: m, cancel: cancel, ended: make(chan struct{})}
+	c := &cloning{daemon: d, record: r, manifest: m, cancel: cancel, resumed: resumed, ended: make(chan struct{})}
 	d.mu.Lock()
 	d.clones = append(d.clones, c)
 	d.mu.Unlock()
@@ -311,7 +314,8 @@ func (c *cloning) source(v clone.Volume) provider.Snapshot {
 	}
 }
 
-// undo ends a copy that failed or was cancelled: nothing of it is kept, nor, unless that was asked for, what was copied. A
+// undo ends a copy that failed or was cancelled: nothing of it is kept, nor, unless that was asked for, what was copied; but
+// nobody waits for a copy that an earlier daemon began, and the set is the only one there is, so that is kept. A
 // daemon that stops keeps everything and goes on when it starts again.
 func (c *cloning) undo(ctx context.Context, cause error) error {
 	d := c.daemon
@@ -332,7 +336,7 @@ func (c *cloning) undo(ctx context.Context, cause error) error {
 	c.ending.Store(true)
 	d.o.Log.Error("no clone was made", "set", c.record.ID, "from", c.record.Source, "error", cause)
 	errs := []error{cause, c.hide(ctx), d.o.Clones.Remove(c.record), d.store.Remove(c.record.ID)}
-	if !c.record.Keep {
+	if !c.record.Keep && !c.resumed {
 		errs = append(errs, d.deleteSet(ctx, c.record.Source))
 	}
 	return errors.Join(errs...)
@@ -358,13 +362,22 @@ func (d *Daemon) resumeClones(ctx context.Context) error {
 				continue
 			}
 			d.recoveredf("clone %s: going on with the copy of set %s", r.ID, r.Source)
-			d.startClone(r, m)
+			d.startClone(r, m, true)
+		case r.State == clone.Copying && !d.allListed(r): // its source may be there
+			errs = append(errs, fmt.Errorf("cannot go on with clone %s now: a provider of set %s cannot list its snapshots", r.ID, r.Source))
 		case r.State == clone.Copying:
 			d.recoveredf("clone %s: removed, because set %s is gone", r.ID, r.Source)
 			errs = append(errs, d.o.Clones.Remove(r))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// allListed reports whether all providers of a clone's source have listed their snapshots.
+func (d *Daemon) allListed(r clone.Record) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return !slices.ContainsFunc(r.Volumes, func(v clone.Volume) bool { _, ok := d.listed[v.Provider]; return !ok })
 }
 
 // clonings are the copies under way, oldest first.

@@ -110,7 +110,8 @@ func (d *Daemon) refresh(ctx context.Context) error {
 		if err != nil { // one that cannot tell must not hide what the others tell
 			errs = append(errs, fmt.Errorf("cannot list the snapshots: %w", err))
 		}
-		snaps = append(snaps, d.lastListed(p.Name(), s, err)...)
+		good, bad := catalog.WellFormed(d.lastListed(p.Name(), s, err))
+		snaps, errs = append(snaps, good...), append(errs, bad)
 	}
 	manifests, err := d.store.Load()
 	c := catalog.Assemble(snaps, manifests)
@@ -135,6 +136,13 @@ func (d *Daemon) lastListed(name string, now []provider.Snapshot, err error) []p
 		d.listed[name] = now
 	}
 	return d.listed[name]
+}
+
+// count is how many sets there are, copies under way included. It asks nobody.
+func (d *Daemon) count() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.contents.Sets) + len(d.clones)
 }
 
 // Sets lists all sets, oldest first.

@@ -235,12 +235,16 @@ func (s System) Rescue(h held) ([]string, error) {
 		return did, errors.Join(append(errs, err)...)
 	}
 	for _, f := range slices.Backward(h.Filesystems) { // bottom up: a thaw waits for the filesystem below
-		m, ok := fsfreeze.At(mounts, f.Point)
-		if !ok || m.Dev != f.Dev {
-			did = append(did, "left alone "+f.Point+", which is not mounted there any more")
+		// By its number: it may have been unmounted there, or covered, and still be frozen elsewhere.
+		i := slices.IndexFunc(mounts, func(m fsfreeze.Mount) bool {
+			at, ok := fsfreeze.At(mounts, m.Point)
+			return m.Dev == f.Dev && ok && at.Dev == f.Dev
+		})
+		if i < 0 {
+			did = append(did, "left alone "+f.Point+", which is not mounted any more")
 			continue
 		}
-		thawed, err := fsfreeze.ThawPath(filepath.Clean(m.Point))
+		thawed, err := fsfreeze.ThawPath(filepath.Clean(mounts[i].Point))
 		if thawed {
 			did = append(did, "thawed "+f.Point)
 		}

@@ -94,6 +94,7 @@ func TestMixedSets(t *testing.T) {
 		{"one that is not held", "srv both", "both=unheld", "vg/a@srv*=alpha vg/both@both=unheld", "srv", ""},
 		{"two that are not held", "srv both", "both=unheld srv=unheld", "", "", "cannot take DIR/srv and DIR/both in one set: provider unheld and provider unheld each capture at an instant of their own"},
 		{"two subvolumes are one volume", "home top", "", "vg/btr@home*=alpha", "home", ""},
+		{"two subvolumes of which one would be captured", "home top", "home=unheld", "", "", "provider unheld would not take DIR/top, which is on the same device"},
 		{"by the mount that was asked for", "top", "", "vg/btr@top*=alpha", "top", ""},
 		{"two devices", "two", "", "", "", "cannot take DIR/two: it is spread over 2 devices"},
 		{"a file of another member", "srv file", "", "vg/a@srv*=alpha loop0@file*<DIR/srv", "file|srv", ""},
@@ -203,11 +204,15 @@ func TestRawVolumeIsCovered(t *testing.T) {
 	if got, reasons := claim(p, e, nil, nil); got != api.Crash || len(reasons) != 1 {
 		t.Errorf("without a writer: got %s, %v", got, reasons)
 	}
-	e.Volumes, e.Providers = []string{filepath.Join(h.dir, "both")}, map[string]string{filepath.Join(h.dir, "both"): "unheld"}
-	if p, err = d.resolve(e); err != nil {
-		t.Fatal(err)
-	}
-	if got, reasons := claim(p, e, nil, nil); got != api.Filesystem || len(reasons) != 0 {
-		t.Errorf("a filesystem that its provider captures by itself: got %s, %v", got, reasons)
+	// A provider that captures by itself gives a btrfs whole, another filesystem as after a power cut.
+	for volume, want := range map[string]api.Consistency{"both": api.Crash, "top": api.Filesystem} {
+		path := filepath.Join(h.dir, volume)
+		e.Volumes, e.Providers = []string{path}, map[string]string{path: "unheld"}
+		if p, err = d.resolve(e); err != nil {
+			t.Fatal(err)
+		}
+		if got, reasons := claim(p, e, nil, nil); got != want || (len(reasons) == 0) != (want == api.Filesystem) {
+			t.Errorf("%s, which its provider captures by itself: got %s, %v", volume, got, reasons)
+		}
 	}
 }

@@ -12,7 +12,8 @@ import (
 
 // member is one volume of a set.
 type member struct {
-	path     string // as it was asked for
+	path     string   // as it was asked for
+	also     []string // other paths that were asked for, of the same device
 	vol      provider.Volume
 	fs       *fsfreeze.Filesystem // nil: a raw volume
 	provider provider.Provider

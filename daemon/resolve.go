@@ -6,6 +6,7 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/fermata-project/fermata/config"
 	"github.com/fermata-project/fermata/dm"
@@ -39,6 +40,10 @@ func (d *Daemon) resolve(policy effective) (plan, error) {
 				err = nil
 			}
 		}
+		if err == nil && m.claim.Unheld && len(m.also) > 0 { // it captures what is mounted at one place
+			err = fmt.Errorf("provider %s would not take %s, which is on the same device: name another (--provider %s=NAME), or take two sets",
+				m.provider.Name(), strings.Join(m.also, ", "), m.path)
+		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("cannot take %s: %w", m.path, err))
 		}
@@ -64,17 +69,19 @@ func (d *Daemon) resolve(policy effective) (plan, error) {
 func (d *Daemon) members(paths []string, mounts []fsfreeze.Mount) (plan, error) {
 	var p plan
 	var errs []error
-	seen := map[dm.Dev]bool{}
+	seen := map[dm.Dev]int{} // index of its member
 	for _, path := range paths {
 		m, err := d.member(path, mounts)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("cannot take %s: %w", path, err))
 			continue
 		}
-		if !seen[m.vol.Dev] {
-			seen[m.vol.Dev] = true
-			p.members = append(p.members, m)
+		if i, ok := seen[m.vol.Dev]; ok {
+			p.members[i].also = append(p.members[i].also, path)
+			continue
 		}
+		seen[m.vol.Dev] = len(p.members)
+		p.members = append(p.members, m)
 	}
 	return p, errors.Join(errs...)
 }

@@ -177,7 +177,7 @@ func (d *Daemon) createOnce(ctx context.Context, r api.Request, policy effective
 	if err := d.tidy(ctx, policy.Limits.Prepare); err != nil {
 		d.o.Log.Error("what an earlier set has left cannot be removed", "error", err)
 	}
-	if n, limit := len(d.Sets()), d.o.Config.Daemon.Limits.Sets; n >= limit {
+	if n, limit := d.count(), d.o.Config.Daemon.Limits.Sets; n >= limit {
 		return nil, api.Errorf(api.Refused, "cannot take a set: %d exist, and limits.sets allows %d (delete some: fermata snapshot delete ID)", n, limit)
 	}
 	t := &transaction{daemon: d, policy: policy, request: r, progress: progress, begun: time.Now()}

@@ -88,3 +88,28 @@ func TestStore(t *testing.T) {
 		t.Errorf("left behind: %v", entries)
 	}
 }
+
+// Ids and mount points become paths: what leads out of a directory is no snapshot of ours.
+func TestWellFormed(t *testing.T) {
+	for _, tt := range []struct {
+		id, point string
+		ok        bool
+	}{
+		{"20261120T114653_7f3a", "/srv", true},
+		{"20261120T114653_7f3a", "", true},
+		{"20261120T114653_7f3a", "/srv/with space\n", true},
+		{"", "", false},
+		{"..", "", false},
+		{"../../etc", "/passwd", false},
+		{"a/b", "", false},
+		{"a\x00", "", false},
+		{"20261120T114653_7f3a", "srv", false},
+		{"20261120T114653_7f3a", "/srv/../../etc", false},
+		{"20261120T114653_7f3a", "../../etc", false},
+	} {
+		good, err := WellFormed([]provider.Snapshot{{Set: provider.Set{ID: tt.id}, MountPoint: tt.point}})
+		if (len(good) == 1) != tt.ok || (err == nil) != tt.ok {
+			t.Errorf("%q, %q: got %v, %v", tt.id, tt.point, good, err)
+		}
+	}
+}

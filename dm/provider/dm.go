@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -67,6 +68,9 @@ func (p *DM) Claim(v Volume) (Claim, error) {
 	case p.storage == nil:
 		return Claim{}, errNoStorage
 	}
+	if name := volumeOfLVM(v.Dev); name != "" {
+		return Claim{}, fmt.Errorf("a physical volume of LVM, which would find it twice: take the volumes on it (%s)", name)
+	}
 	// The status, unlike the table, tells no secrets.
 	targets, info, err := p.control.Status(dm.ByDev(v.Dev), dm.StatusNoFlush)
 	if err != nil {
@@ -89,6 +93,18 @@ func (p *DM) Claim(v Volume) (Claim, error) {
 		return Claim{}, err
 	}
 	return Claim{Name: info.Name}, nil
+}
+
+// volumeOfLVM names a device of LVM that maps dev, or is empty.
+func volumeOfLVM(dev dm.Dev) string {
+	uuids, _ := filepath.Glob(fmt.Sprintf("/sys/dev/block/%v/holders/*/dm/uuid", dev)) // the pattern is not malformed
+	for _, path := range uuids {
+		if b, err := os.ReadFile(path); err == nil && strings.HasPrefix(string(b), lvmUUID) {
+			name, _ := os.ReadFile(filepath.Join(filepath.Dir(path), "name"))
+			return strings.TrimSpace(string(name))
+		}
+	}
+	return ""
 }
 
 // Admit checks the storage volume.

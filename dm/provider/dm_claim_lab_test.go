@@ -65,6 +65,23 @@ func TestDMClaim(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	t.Run("a physical volume", func(t *testing.T) { // LVM would find its label on the origin and on what lies below
+		image := filepath.Join(t.TempDir(), "pv")
+		labtest.Run(t, "truncate", "-s", "32M", image)
+		device := strings.TrimSpace(labtest.Run(t, "losetup", "--find", "--show", image))
+		labtest.Run(t, "dmsetup", "create", "pv", "--verifyudev", "--table", fmt.Sprintf("0 %d linear %s 0", 32*mebi, device))
+		labtest.Run(t, "dmsetup", "mknodes", "pv")
+		labtest.Run(t, "vgcreate", "-qq", "-y", "inner", "/dev/mapper/pv")
+		labtest.Run(t, "lvcreate", "-qq", "-y", "-L", "4m", "-n", "lv", "inner")
+		defer func() {
+			labtest.Run(t, "vgremove", "-qq", "-ff", "-y", "inner")
+			labtest.Run(t, "dmsetup", "remove", "--verifyudev", "pv")
+			labtest.Run(t, "losetup", "-d", device)
+		}()
+		if _, err := p.Claim(b.volume(t, "pv")); err == nil || !strings.Contains(err.Error(), "inner-lv") {
+			t.Errorf("Claim: %v", err)
+		}
+	})
 	t.Run("no storage", func(t *testing.T) {
 		none := provider.NewDM(b.control, provider.DMOptions{})
 		if _, err := none.Claim(b.volume(t, "storage")); err == nil || !strings.Contains(err.Error(), "storage:") {
