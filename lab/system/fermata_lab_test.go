@@ -130,12 +130,12 @@ func snapshotLVs(t testing.TB) string {
 	return strings.Join(ours, "\n")
 }
 
-// eventually waits for something for at most 10 s.
+// eventually waits for something for at most a minute: guests can be slow.
 func eventually(t testing.TB, what string, f func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !f(); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !f(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("%s: not within 10 s\n%s", what, journal(t))
+			t.Fatalf("%s: not within a minute\n%s", what, journal(t))
 		}
 	}
 }
