@@ -26,7 +26,7 @@ func TestDMVolume(t *testing.T) {
 		return "/dev/mapper/" + name
 	}
 	at(t, "/srv/data", device("data", 1, 128))
-	at(t, "/srv/storage", device("storage", 130, 256))
+	at(t, "/srv/storage", device("storage", 129, 255))
 	table := labtest.Run(t, "dmsetup", "table", "data")
 	labtest.Run(t, "udevadm", "trigger", "--settle", "/dev/mapper/data")
 	byUUID := "/dev/disk/by-uuid/" + strings.TrimSpace(labtest.Run(t, "blkid", "-s", "UUID", "-o", "value", "/dev/mapper/data"))
