@@ -321,6 +321,9 @@ func (t *transaction) finalise(ctx context.Context) error {
 		}
 	}
 	t.manifest.State = api.Complete
+	for i := range t.manifest.Volumes {
+		t.manifest.Volumes[i].Refused = nil // that was for the plan
+	}
 	return nil
 }
 
