@@ -238,7 +238,7 @@ func (s System) Rescue(h held) ([]string, error) {
 		// By its number: it may have been unmounted there, or covered, and still be frozen elsewhere.
 		i := slices.IndexFunc(mounts, func(m fsfreeze.Mount) bool {
 			at, ok := fsfreeze.At(mounts, m.Point)
-			return m.Dev == f.Dev && ok && at.Dev == f.Dev
+			return ok && at.Dev == f.Dev
 		})
 		if i < 0 {
 			did = append(did, "left alone "+f.Point+", which is not mounted any more")

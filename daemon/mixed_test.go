@@ -127,7 +127,7 @@ func TestMixedSets(t *testing.T) {
 				t.Fatal(err)
 			}
 			name := func(point string) string { return strings.TrimPrefix(strings.TrimPrefix(point, h.dir), "/") }
-			var members, levels []string
+			var members []string
 			for i, m := range p.members {
 				s := m.vol.Name + "@" + name(m.vol.MountPoint)
 				if m.freeze {
@@ -144,17 +144,10 @@ func TestMixedSets(t *testing.T) {
 				}
 				members = append(members, s)
 			}
-			for _, l := range p.levels {
-				var points []string
-				for _, f := range l {
-					points = append(points, name(f.Point()))
-				}
-				levels = append(levels, strings.Join(points, " "))
-			}
 			if got := strings.Join(members, " "); got != tt.members {
 				t.Errorf("members: got %s, want %s", got, tt.members)
 			}
-			if got := strings.Join(levels, "|"); got != tt.levels {
+			if got := levelsOf(p, name); got != tt.levels {
 				t.Errorf("levels: got %s, want %s", got, tt.levels)
 			}
 		})

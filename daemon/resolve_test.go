@@ -156,7 +156,7 @@ func TestResolve(t *testing.T) {
 				t.Fatal(err)
 			}
 			name := func(point string) string { return strings.TrimPrefix(strings.TrimPrefix(point, h.dir), "/") }
-			var members, levels []string
+			var members []string
 			for _, m := range p.members {
 				s := m.vol.Name + "@" + name(m.vol.MountPoint)
 				if m.freeze {
@@ -169,21 +169,27 @@ func TestResolve(t *testing.T) {
 				}
 				members = append(members, s)
 			}
-			for _, l := range p.levels {
-				var points []string
-				for _, f := range l {
-					points = append(points, name(f.Point()))
-				}
-				levels = append(levels, strings.Join(points, " "))
-			}
 			if got := strings.Join(members, " "); got != tt.members {
 				t.Errorf("members: got %s, want %s", got, tt.members)
 			}
-			if got := strings.Join(levels, "|"); got != tt.levels {
+			if got := levelsOf(p, name); got != tt.levels {
 				t.Errorf("levels: got %s, want %s", got, tt.levels)
 			}
 		})
 	}
+}
+
+// levelsOf writes the filesystems that a plan freezes, level by level, by the names of their mount points.
+func levelsOf(p plan, name func(point string) string) string {
+	var levels []string
+	for _, l := range p.levels {
+		var points []string
+		for _, f := range l {
+			points = append(points, name(f.Point()))
+		}
+		levels = append(levels, strings.Join(points, " "))
+	}
+	return strings.Join(levels, "|")
 }
 
 func TestPolicy(t *testing.T) {

@@ -284,7 +284,7 @@ func FuzzTree(f *testing.F) {
 		for line := range strings.Lines(text) {
 			words := strings.Fields(line)
 			if len(words) > 0 && (words[0] == "device" && len(words) < 4 || words[0] == "slave" && len(words) < 2) {
-				t.Skip()
+				return // not of the form that sysTree reads
 			}
 		}
 		src := source(t, sysTree(t, text))
