@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/fermata-project/fermata/hooks/child"
 )
 
 // exitInactive is the exit status by which a prepare command says that its
@@ -115,11 +117,11 @@ func (w *commands) run(ctx context.Context, phase Phase, ev Event) (Answer, erro
 	if err := w.await(ctx, c); err != nil {
 		return Answer{}, c.describe(errors.Join(err, c.awaitEnd()))
 	}
-	_ = c.stdout.SetReadDeadline(time.Now().Add(drainGrace))
+	_ = c.stdout.SetReadDeadline(time.Now().Add(child.DrainGrace))
 	a := commandAnswer(<-head)
 	_ = c.stdout.Close()
-	if !c.status.Success() {
-		return a, c.describe(&exitError{&exec.ExitError{ProcessState: c.status}})
+	if status := c.Status(); !status.Success() {
+		return a, c.describe(&exitError{&exec.ExitError{ProcessState: status}})
 	}
 	return a, nil
 }
@@ -127,13 +129,13 @@ func (w *commands) run(ctx context.Context, phase Phase, ev Event) (Answer, erro
 // await waits for a command to exit; when it may not run on, its group is ended.
 func (w *commands) await(ctx context.Context, c *process) error {
 	select {
-	case <-c.exited:
+	case <-c.Exited:
 		return nil
 	case <-ctx.Done():
-		c.terminate()
+		c.Terminate()
 		return context.Cause(ctx)
 	case <-w.closing:
-		c.terminate()
+		c.Terminate()
 		return os.ErrClosed
 	}
 }

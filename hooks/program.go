@@ -5,12 +5,13 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/user"
 	"path/filepath"
 	"sort"
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/fermata-project/fermata/hooks/child"
 )
 
 // searchPath is where a program named without a slash is looked up, and the
@@ -51,11 +52,11 @@ func newProgram(spec Spec, argv []string) (*program, error) {
 			return nil, err
 		}
 	}
-	who, err := identify(spec.User, spec.Group)
+	who, err := child.Identify(spec.User, spec.Group)
 	if err != nil {
 		return nil, err
 	}
-	return &program{path: path, argv: argv, env: environment(spec, who), credential: who.credential}, nil
+	return &program{path: path, argv: argv, env: environment(spec, who), credential: who.Credential}, nil
 }
 
 // lookup finds the program that name means in the folders of search.
@@ -91,90 +92,11 @@ func executable(path string) error {
 	return nil
 }
 
-// identity is who a program runs as.
-type identity struct {
-	credential *syscall.Credential // nil: as we are
-	user       *user.User          // nil: as we are
-}
-
-// identify resolves a user and a group by name or number. Without a group it is
-// the user's primary one; the supplementary groups are always the user's.
-func identify(userName, groupName string) (identity, error) {
-	if userName == "" && groupName == "" {
-		return identity{}, nil
-	}
-	var who identity
-	cred := syscall.Credential{Uid: uint32(os.Geteuid()), Gid: uint32(os.Getegid())}
-	if userName != "" {
-		u, err := findUser(userName)
-		if err != nil {
-			return identity{}, err
-		}
-		who.user = u
-		if cred.Uid, err = parseUint32(u.Uid); err != nil {
-			return identity{}, fmt.Errorf("user %s: %w", userName, err)
-		}
-		if cred.Gid, err = parseUint32(u.Gid); err != nil {
-			return identity{}, fmt.Errorf("user %s: %w", userName, err)
-		}
-		if cred.Groups, err = supplementary(u); err != nil {
-			return identity{}, err
-		}
-	}
-	if groupName != "" {
-		gid, err := findGroup(groupName)
-		if err != nil {
-			return identity{}, err
-		}
-		cred.Gid = gid
-	}
-	if os.Geteuid() == 0 {
-		who.credential = &cred
-	} else if cred.Uid != uint32(os.Geteuid()) || cred.Gid != uint32(os.Getegid()) {
-		return identity{}, fmt.Errorf("cannot run as user %q group %q: only root can: %w", userName, groupName, syscall.EPERM)
-	}
-	return who, nil
-}
-
-func findUser(name string) (*user.User, error) {
-	if _, err := strconv.ParseUint(name, 10, 32); err == nil {
-		return user.LookupId(name)
-	}
-	return user.Lookup(name)
-}
-
-func findGroup(name string) (uint32, error) {
-	if gid, err := parseUint32(name); err == nil {
-		return gid, nil
-	}
-	g, err := user.LookupGroup(name)
-	if err != nil {
-		return 0, err
-	}
-	return parseUint32(g.Gid)
-}
-
-func supplementary(u *user.User) ([]uint32, error) {
-	ids, err := u.GroupIds()
-	if err != nil {
-		return nil, fmt.Errorf("cannot find the groups of user %s: %w", u.Username, err)
-	}
-	gids := make([]uint32, len(ids))
-	for i, id := range ids {
-		if gids[i], err = parseUint32(id); err != nil {
-			return nil, fmt.Errorf("group of user %s: %w", u.Username, err)
-		}
-	}
-	return gids, nil
-}
-
 // environment is the clean environment of a writer's programs; what the Spec
 // adds comes last and wins.
-func environment(spec Spec, who identity) []string {
+func environment(spec Spec, who child.Identity) []string {
 	env := []string{"PATH=" + strings.Join(searchPath, ":"), "LANG=C"}
-	if who.user != nil {
-		env = append(env, "HOME="+who.user.HomeDir, "USER="+who.user.Username, "LOGNAME="+who.user.Username)
-	}
+	env = append(env, who.Env()...)
 	names := make([]string, 0, len(spec.Env))
 	for name := range spec.Env {
 		names = append(names, name)

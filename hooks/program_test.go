@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/fermata-project/fermata/hooks/child"
 )
 
 func TestLookup(t *testing.T) {
@@ -190,8 +192,8 @@ func TestIdentity(t *testing.T) {
 	name := who.Username
 	if os.Geteuid() == 0 {
 		name = "nobody"
-	} else if _, err := identify("root", ""); !errors.Is(err, syscall.EPERM) {
-		t.Errorf("identify(root) = %v", err)
+	} else if _, err := child.Identify("root", ""); !errors.Is(err, syscall.EPERM) {
+		t.Errorf("Identify(root) = %v", err)
 	}
 	path := hook(t, t.TempDir(), 0o755)
 	script := `read -r x; echo "ok {\"user\":\"$(id -un)\",\"groups\":\"$(id -G)\",\"name\":\"$USER\"}"; read -r x`
@@ -219,8 +221,8 @@ func TestIdentity(t *testing.T) {
 		t.Errorf("its groups are %v, want %v", a.Data["groups"], groups)
 	}
 	for _, bad := range [][2]string{{"no-such-user", ""}, {"", "no-such-group"}} {
-		if _, err := identify(bad[0], bad[1]); err == nil {
-			t.Errorf("identify(%q, %q) found somebody", bad[0], bad[1])
+		if _, err := child.Identify(bad[0], bad[1]); err == nil {
+			t.Errorf("Identify(%q, %q) found somebody", bad[0], bad[1])
 		}
 	}
 }

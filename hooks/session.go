@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/fermata-project/fermata/hooks/child"
 )
 
 // session is the exec writer in session form: one child is the hold.
@@ -150,11 +152,11 @@ func (s *session) start(ev Event) error {
 	s.child = c
 	go s.read(c)
 	go func() {
-		<-c.exited
-		if !c.beingEnded() { // otherwise it was broken before
+		<-c.Exited
+		if !c.Ending() { // otherwise it was broken before
 			s.breakWith(errExited)
 		}
-		_ = c.stdout.SetReadDeadline(time.Now().Add(drainGrace))
+		_ = c.stdout.SetReadDeadline(time.Now().Add(child.DrainGrace))
 	}()
 	return nil
 }
@@ -185,7 +187,7 @@ func (s *session) ask(ctx context.Context, phase Phase, ev Event) (Answer, error
 		return Answer{}, s.explain()
 	}
 	if err := send(ctx, c, line); err != nil {
-		if c.gone(drainGrace) {
+		if c.Gone(child.DrainGrace) {
 			return Answer{}, s.explain()
 		}
 		return Answer{}, s.fail(fmt.Errorf("it does not read its input: %w", err))
@@ -255,12 +257,12 @@ func (s *session) read(c *process) {
 		}
 		cause := complaint(string(line), err)
 		s.breakWith(cause)
-		if cause == errClosedOutput && c.gone(drainGrace) {
+		if cause == errClosedOutput && c.Gone(child.DrainGrace) {
 			s.breakWith(errExited) // closing its output was only a part of that
 		}
 		break
 	}
-	c.terminate()
+	c.Terminate()
 	_, _ = io.Copy(io.Discard, r) // so that it never blocks on its way out
 }
 
@@ -319,13 +321,13 @@ func (s *session) breakWith(cause error) {
 func (s *session) fail(cause error) error {
 	s.breakWith(cause)
 	c := s.process()
-	c.terminate()
+	c.Terminate()
 	return c.describe(cause)
 }
 
 // explain says why the session is broken, with the child's last words.
 func (s *session) explain() error {
-	t := time.NewTimer(2 * drainGrace)
+	t := time.NewTimer(2 * child.DrainGrace)
 	defer t.Stop()
 	select {
 	case <-s.over: // all is known

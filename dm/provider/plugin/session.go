@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fermata-project/fermata/dm/provider/plugin/protocol"
+	"github.com/fermata-project/fermata/hooks/child"
 )
 
 // session is one process of a plug-in and the conversation with it.
@@ -22,7 +23,7 @@ import (
 type session struct {
 	spec  Spec
 	log   *slog.Logger
-	child *child
+	child *process
 
 	// busy lets one caller in at a time. Nobody waits for it: inside the freeze window a second caller goes without.
 	busy   atomic.Bool
@@ -54,7 +55,7 @@ type failure struct {
 	plugin string
 	method protocol.Method
 	cause  error
-	child  *child // nil if that tells nothing
+	child  *process // nil if that tells nothing
 }
 
 func (f *failure) Error() string {
@@ -284,10 +285,10 @@ func (w *wait) ready(fd int, events int16) error {
 // stop kills the process of a broken session; one that is dying by itself gets the time for it, so that the error tells how
 // it ended.
 func (s *session) stop() {
-	if errors.Is(s.broken, errExited) && s.child.gone(reapGrace) {
+	if errors.Is(s.broken, errExited) && s.child.Gone(child.ReapGrace) {
 		return
 	}
-	s.child.kill()
+	s.child.Kill()
 }
 
 // isBroken may be asked by whoever was busy last.
@@ -304,7 +305,7 @@ func (s *session) free() {
 func (s *session) end() error {
 	s.ended.Store(true)
 	if s.broken != nil {
-		s.child.kill()
+		s.child.Kill()
 	}
 	s.closePipes()
 	err := s.child.bury()
@@ -325,8 +326,12 @@ func (s *session) closePipes() {
 
 // report logs what the process has said on its standard error.
 func (s *session) report() {
-	for _, line := range s.child.words.take() {
-		s.log.Info("plug-in said", "plugin", s.spec.Name, "text", line)
+	lines, cut := s.child.Words.Take()
+	if cut {
+		s.log.Info("plug-in said more, which is left out", "plugin", s.spec.Name)
+	}
+	for _, line := range lines {
+		s.log.Info("plug-in said", "plugin", s.spec.Name, "text", protocol.Printable(line, maxSaid))
 	}
 }
 

@@ -156,7 +156,7 @@ func (e *set) Unlock() error {
 	e.locked = false
 	switch { // Abort sees to the rest
 	case e.session.busy.Load():
-		e.session.child.kill()
+		e.session.child.Kill()
 		return nil
 	case e.session.isBroken():
 		e.session.stop()
