@@ -69,15 +69,14 @@ func TestDMClaim(t *testing.T) {
 		image := filepath.Join(t.TempDir(), "pv")
 		labtest.Run(t, "truncate", "-s", "32M", image)
 		device := strings.TrimSpace(labtest.Run(t, "losetup", "--find", "--show", image))
+		defer labtest.Run(t, "losetup", "-d", device)
 		labtest.Run(t, "dmsetup", "create", "pv", "--verifyudev", "--table", fmt.Sprintf("0 %d linear %s 0", 32*mebi, device))
+		defer labtest.Run(t, "dmsetup", "remove", "--verifyudev", "pv")
 		labtest.Run(t, "dmsetup", "mknodes", "pv")
-		labtest.Run(t, "vgcreate", "-qq", "-y", "inner", "/dev/mapper/pv")
-		labtest.Run(t, "lvcreate", "-qq", "-y", "-L", "4m", "-n", "lv", "inner")
-		defer func() {
-			labtest.Run(t, "vgremove", "-qq", "-ff", "-y", "inner")
-			labtest.Run(t, "dmsetup", "remove", "--verifyudev", "pv")
-			labtest.Run(t, "losetup", "-d", device)
-		}()
+		only := "--devices=/dev/mapper/pv" // the loop device below shows the same label: without this, which of the two LVM takes is a matter of luck
+		labtest.Run(t, "vgcreate", only, "-qq", "-y", "inner", "/dev/mapper/pv")
+		defer labtest.Run(t, "vgremove", only, "-qq", "-ff", "-y", "inner")
+		labtest.Run(t, "lvcreate", only, "-qq", "-y", "-L", "4m", "-n", "lv", "inner")
 		if _, err := p.Claim(b.volume(t, "pv")); err == nil || !strings.Contains(err.Error(), "inner-lv") {
 			t.Errorf("Claim: %v", err)
 		}
