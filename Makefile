@@ -49,6 +49,16 @@ order: setup ## the order test of four kinds of volume: 200 sets on 6.1, 20 on 5
 test-host: host-tools ## only the tests that need no guest
 	$(GO) test -short -skip ^TestGuest ./...
 
+FUZZTIME ?= 30s
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME (30s) each; what one finds is kept below testdata/fuzz
+	@for dir in $$(git grep -l '^func Fuzz' -- '*_test.go' | xargs -n1 dirname | sort -u); do \
+		for target in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9]*\)(.*/\1/p' $$dir/*_test.go); do \
+			echo "$$dir $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) ./$$dir || exit 1; \
+		done; \
+	done
+
 .PHONY: bench
 bench: ## freeze windows beside their floors, the longest stall of an application, the whole; every provider, on 6.12 and 6.1
 	@mkdir -p bin

@@ -1,73 +1,77 @@
 package main
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"sync/atomic"
+	"strconv"
+	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
-// application writes 4 KiB and synchronises it, again and again, with a millisecond between one acknowledgement and the
-// next write. Its longest stall is the longest time from one acknowledgement to the next: what somebody who waits for it
-// sees, whatever it is that was slow.
+// application is a fio that writes 4 KiB and waits until they are on the disk (O_DSYNC), again and again, with a millisecond
+// between. It overwrites a file of 4 MiB in turn, so that the first write to each piece after a snapshot pays for the copy.
+// Its longest stall is the longest write of its latency log.
 type application struct {
-	stopping atomic.Bool
-	done     chan error
-	longest  time.Duration
-	writes   int
+	fio       *exec.Cmd
+	said      bytes.Buffer
+	file, dir string
 }
 
-// Its file is overwritten in turn, so that the first write to each piece after a snapshot pays for the copy.
-const (
-	piece      = 4 << 10
-	pieces     = 1024
-	betweenTwo = time.Millisecond
-)
-
 func startApplication(point string) (*application, error) {
-	path := filepath.Join(point, "application")
-	fd, err := unix.Open(path, unix.O_CREAT|unix.O_WRONLY|unix.O_CLOEXEC, 0o600)
+	dir, err := os.MkdirTemp("", "bench-application-")
 	if err != nil {
-		return nil, fmt.Errorf("cannot open %s: %w", path, err)
+		return nil, err
 	}
-	a := &application{done: make(chan error, 1)}
-	if _, err = unix.Write(fd, make([]byte, piece*pieces)); err == nil {
-		err = unix.Fsync(fd)
+	a := &application{file: filepath.Join(point, "application"), dir: dir}
+	a.fio = exec.Command("fio", "--name=application", "--filename="+a.file, "--rw=write", "--bs=4k", "--size=4m",
+		"--ioengine=psync", "--sync=dsync", "--thinktime=1ms", "--thinktime_blocks=1", "--overwrite=1",
+		"--time_based", "--runtime=600", "--thread", "--write_lat_log="+filepath.Join(dir, "log"))
+	a.fio.Stdout, a.fio.Stderr = &a.said, &a.said
+	if err := a.fio.Start(); err != nil {
+		return nil, errors.Join(fmt.Errorf("cannot start fio (Debian package fio): %w", err), os.RemoveAll(dir))
 	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("cannot write %s: %w", path, err), unix.Close(fd))
-	}
-	go func() { a.done <- errors.Join(a.write(fd), unix.Close(fd), os.Remove(path)) }()
 	return a, nil
 }
 
-func (a *application) write(fd int) error {
-	b := make([]byte, piece)
-	last := time.Now()
-	for ; !a.stopping.Load(); a.writes++ {
-		if _, err := unix.Pwrite(fd, b, int64(a.writes%pieces)*piece); err != nil {
-			return fmt.Errorf("the application cannot write: %w", err)
-		}
-		if err := unix.Fdatasync(fd); err != nil {
-			return fmt.Errorf("the application cannot write: %w", err)
-		}
-		now := time.Now()
-		a.longest = max(a.longest, now.Sub(last))
-		last = now
-		time.Sleep(betweenTwo)
+// stop ends the application and returns how many writes it made and how long the longest took.
+func (a *application) stop() (writes int, longest time.Duration, err error) {
+	err = a.fio.Process.Signal(os.Interrupt) // fio then writes its log
+	if e := a.fio.Wait(); a.fio.ProcessState == nil {
+		err = errors.Join(err, e)
 	}
-	return nil
+	log, e := os.Open(filepath.Join(a.dir, "log_lat.1.log"))
+	if e == nil {
+		writes, longest, e = latencies(log)
+		e = errors.Join(e, log.Close())
+	}
+	if err = errors.Join(err, e); err != nil {
+		err = fmt.Errorf("the application has failed: %w\n%s", err, a.said.Bytes())
+	}
+	return writes, longest, errors.Join(err, os.Remove(a.file), os.RemoveAll(a.dir))
 }
 
-// stop ends the application; longest is final then.
-func (a *application) stop() error {
-	a.stopping.Store(true)
-	return <-a.done
+// latencies reads a latency log of fio: a line for each write, "time in ms, latency in ns, direction, …" (fio(1), LOG FILE FORMATS).
+func latencies(log io.Reader) (writes int, longest time.Duration, err error) {
+	lines := bufio.NewScanner(log)
+	for ; lines.Scan(); writes++ {
+		field := strings.Split(lines.Text(), ",")
+		if len(field) < 3 {
+			return 0, 0, fmt.Errorf("line %d of fio's latency log: %q", writes+1, lines.Text())
+		}
+		ns, err := strconv.ParseInt(strings.TrimSpace(field[1]), 10, 64)
+		if err != nil {
+			return 0, 0, fmt.Errorf("line %d of fio's latency log: %w", writes+1, err)
+		}
+		longest = max(longest, time.Duration(ns))
+	}
+	return writes, longest, lines.Err()
 }
 
 // watched is a contender with the application running on the group's first volume, before, while and after it acts. Its
@@ -84,13 +88,13 @@ func (w watched) round(ctx context.Context, n int) (sample, error) {
 	if err != nil {
 		return sample{}, err
 	}
-	time.Sleep(100 * betweenTwo)
+	time.Sleep(time.Second) // it lays its file out first
 	_, err = w.contender.round(ctx, n)
-	err = errors.Join(err, a.stop())
-	if err == nil && a.writes < 10 {
-		err = fmt.Errorf("the application made %d writes only", a.writes)
+	writes, longest, e := a.stop()
+	if err = errors.Join(err, e); err == nil && writes < 10 {
+		err = fmt.Errorf("the application made %d writes only", writes)
 	}
-	return sample{stall: a.longest}, err
+	return sample{stall: longest}, err
 }
 
 // nothing is what the stalls are to be seen beside: a second in which nothing else happens.

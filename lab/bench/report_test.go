@@ -133,3 +133,15 @@ func TestSizes(t *testing.T) {
 		}
 	}
 }
+
+func TestLatencies(t *testing.T) {
+	writes, longest, err := latencies(strings.NewReader("1, 123456, 1, 4096, 0, 0\n3, 98765432, 1, 4096, 4096, 0\n9, 7, 1, 4096, 8192, 0\n"))
+	if writes != 3 || longest != 98765432*time.Nanosecond || err != nil {
+		t.Errorf("%d writes, longest %v, %v", writes, longest, err)
+	}
+	for _, bad := range []string{"1, 2\n", "1, x, 1\n", "\n"} {
+		if _, _, err := latencies(strings.NewReader(bad)); err == nil || !strings.Contains(err.Error(), "line 1") {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+}
