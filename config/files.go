@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"github.com/fermata-project/fermata/config/ownership"
 )
 
 // maxFiles is how many files of one .d folder are read.
@@ -105,7 +107,7 @@ func (r *fileReader) file(path string, distrust error) source {
 	case r.root && distrust != nil:
 		s.err = distrust
 	case r.root:
-		s.err = untrusted(info)
+		s.err = ownership.Entry(info)
 	}
 	if s.err != nil {
 		return s
@@ -122,29 +124,14 @@ func (r *fileReader) file(path string, distrust error) source {
 
 // trust says why a folder is not to be believed.
 func (r *fileReader) trust(dir string) error {
-	info, err := os.Stat(dir)
-	if err == nil && r.root {
-		err = untrusted(info)
+	if !r.root {
+		return nil
 	}
+	dir, err := filepath.Abs(dir)
 	if err != nil {
-		return fmt.Errorf("folder %s: %w", dir, cause(err))
+		return err
 	}
-	return nil
-}
-
-// untrusted says why root should not act on a file or folder: whoever can change the configuration
-// chooses programs that run as root.
-func untrusted(info fs.FileInfo) error {
-	owner, ok := info.Sys().(*syscall.Stat_t)
-	switch {
-	case !ok:
-		return errors.New("its owner is not known")
-	case owner.Uid != 0:
-		return fmt.Errorf("owned by user %d, not by root: run chown root on it", owner.Uid)
-	case info.Mode().Perm()&0o022 != 0:
-		return fmt.Errorf("mode %04o lets others than root write: run chmod go-w on it", info.Mode().Perm())
-	}
-	return nil
+	return ownership.Directory(dir)
 }
 
 func (r *fileReader) problem(path string, s Severity, format string, args ...any) {

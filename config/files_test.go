@@ -80,44 +80,6 @@ func TestTooManyFiles(t *testing.T) {
 	}
 }
 
-// fakeInfo is a file as stat(2) would show it.
-type fakeInfo struct {
-	mode fs.FileMode
-	sys  any
-}
-
-func (f fakeInfo) Name() string       { return "f" }
-func (f fakeInfo) Size() int64        { return 0 }
-func (f fakeInfo) Mode() fs.FileMode  { return f.mode }
-func (f fakeInfo) ModTime() time.Time { return time.Time{} }
-func (f fakeInfo) IsDir() bool        { return f.mode.IsDir() }
-func (f fakeInfo) Sys() any           { return f.sys }
-
-func TestUntrusted(t *testing.T) {
-	root, other := &syscall.Stat_t{Uid: 0}, &syscall.Stat_t{Uid: 1000}
-	for _, c := range []struct {
-		info fakeInfo
-		want string
-	}{
-		{fakeInfo{0o644, root}, ""},
-		{fakeInfo{0o600, root}, ""},
-		{fakeInfo{fs.ModeDir | 0o755, root}, ""},
-		{fakeInfo{0o644, other}, "owned by user 1000, not by root: run chown root on it"},
-		{fakeInfo{0o664, root}, "mode 0664 lets others than root write: run chmod go-w on it"},
-		{fakeInfo{0o602, root}, "mode 0602 lets others than root write: run chmod go-w on it"},
-		{fakeInfo{fs.ModeDir | fs.ModeSticky | 0o777, root}, "mode 0777 lets others than root write: run chmod go-w on it"},
-		{fakeInfo{0o644, nil}, "its owner is not known"},
-	} {
-		got := ""
-		if err := untrusted(c.info); err != nil {
-			got = err.Error()
-		}
-		if got != c.want {
-			t.Errorf("%v: %q, want %q", c.info, got, c.want)
-		}
-	}
-}
-
 // TestTrust reads as root would. Whoever runs the test owns the files, so where that is not root
 // all of them are refused for their owner.
 func TestTrust(t *testing.T) {
@@ -132,7 +94,7 @@ func TestTrust(t *testing.T) {
 		}
 	}
 	chmod(0o666, "writers.d/open.yaml")
-	chmod(0o775, "policies.d")
+	chmod(0o777, "policies.d")
 	c, err := build(dir, readAll(dir, true))
 	if err != nil {
 		t.Fatal(err)
@@ -143,7 +105,12 @@ func TestTrust(t *testing.T) {
 		}
 		return
 	}
-	want := `policies.d/p.yaml: folder policies.d: mode 0775 lets others than root write: run chmod go-w on it
+	defer chmod(0o755, "")
+	chmod(0o777, "")
+	if c, err := build(dir, readAll(dir, true)); err != nil || len(c.Writers)+len(c.Policies) != 0 {
+		t.Errorf("files are trusted below a folder that others can write to: %v, %v", c, err)
+	}
+	want := `policies.d/p.yaml: folder policies.d: mode 0777 lets others than root write: run chmod go-w on it
 writers.d/open.yaml: mode 0666 lets others than root write: run chmod go-w on it`
 	if got := strings.ReplaceAll(c.Problems.Error(), dir+"/", ""); got != want {
 		t.Errorf("problems are\n%s\nwant\n%s", got, want)
@@ -232,7 +199,7 @@ func TestUntrustedPrograms(t *testing.T) {
 	}
 	path := filepath.Join(dir, "providers.d", "array")
 	write(t, path, "#!/bin/sh\n")
-	if err := os.Chmod(path, 0o775); err != nil {
+	if err := os.Chmod(path, 0o777); err != nil {
 		t.Fatal(err)
 	}
 	check := func(want string) {
@@ -245,7 +212,7 @@ func TestUntrustedPrograms(t *testing.T) {
 			t.Errorf("got %v, want %s", err, want)
 		}
 	}
-	check("mode 0775 lets others than root write")
+	check("mode 0777 lets others than root write")
 	if err := os.Chmod(path, 0o755); err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"gopkg.in/yaml.v3"
+
+	"github.com/fermata-project/fermata/config/ownership"
 )
 
 // VendorPlugins is where packages put plug-ins that are to be used without further ado; those in providers.d come first.
@@ -81,7 +83,6 @@ func (r *fileReader) programs(dirs ...string) []program {
 		if err != nil {
 			continue // it does not exist, or is a problem of the folder's files
 		}
-		distrust := r.trust(dir)
 		for _, e := range entries {
 			name, path := e.Name(), filepath.Join(dir, e.Name())
 			if strings.HasPrefix(name, ".") || strings.HasSuffix(name, ".yaml") || strings.HasSuffix(name, ".yml") {
@@ -102,12 +103,8 @@ func (r *fileReader) programs(dirs ...string) []program {
 				return found
 			}
 			p := program{name: name, path: path}
-			switch {
-			case !r.root:
-			case distrust != nil:
-				p.err = distrust
-			default:
-				p.err = untrusted(info)
+			if r.root {
+				p.err = ownership.File(path)
 			}
 			found = append(found, p)
 		}

@@ -11,13 +11,11 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/fermata-project/fermata/config"
+	"github.com/fermata-project/fermata/config/ownership"
 	"github.com/fermata-project/fermata/daemon/api"
 	"github.com/fermata-project/fermata/dm/provider"
 	"github.com/fermata-project/fermata/dm/provider/clone"
-	"github.com/fermata-project/fermata/fsfreeze"
 )
 
 // cloning is a set that is being copied. The copy is a set of its own, with an id of its own, and comes into being when it
@@ -29,7 +27,6 @@ type cloning struct {
 	manifest api.Manifest // of the set that it will be
 	done     atomic.Uint64
 	cancel   context.CancelFunc
-	resumed  bool          // begun by an earlier daemon
 	ending   atomic.Bool   // the copy needs its source no more
 	ended    chan struct{} // closed at the end; err is set before
 	err      error
@@ -42,87 +39,11 @@ func (c *cloning) progress() api.Progress {
 	return api.Progress{Done: c.done.Load(), Total: c.total()}
 }
 
-// method fills in how a finished set is to be copied, and checks what needs no plan.
-func (d *Daemon) method(r api.Request, e *effective) error {
-	if r.Method != "" {
-		e.Method = config.Method(r.Method)
-	}
-	if e.Method != config.MethodClone {
-		return nil
-	}
-	if r.Clone.Directory != "" {
-		e.Clone.Directory = r.Clone.Directory
-	}
-	if r.Clone.Rate != 0 {
-		e.Clone.Rate = config.Size(r.Clone.Rate)
-	}
-	e.Clone.Keep = e.Clone.Keep || r.Clone.Keep
-	switch {
-	case d.o.Clones == nil:
-		return errors.New("cannot clone: provider clone is switched off")
-	case e.Clone.Directory == "":
-		return errors.New("cannot clone: a directory for the copies is missing")
-	case !filepath.IsAbs(e.Clone.Directory):
-		return fmt.Errorf("cannot clone to %s: not an absolute path", e.Clone.Directory)
-	}
-	return nil
-}
-
-// admitClone refuses a directory that cannot hold the copies of a plan's volumes, or lies on one of them.
-func (d *Daemon) admitClone(e effective, p plan) error {
-	if e.Method != config.MethodClone {
-		return nil
-	}
-	dir, err := filepath.EvalSymlinks(e.Clone.Directory)
-	if err != nil {
-		return classed(api.Invalid, fmt.Errorf("cannot clone: %w", err))
-	}
-	mounts, err := d.o.Host.Mounts()
-	if err != nil {
-		return err
-	}
-	under := fsfreeze.Under(mounts, dir)
-	var need uint64
-	for _, m := range p.members {
-		if m.fs == nil {
-			need += m.vol.Size
-			continue
-		}
-		if m.fs.Dev == under.Dev {
-			return api.Errorf(api.Invalid, "cannot clone to %s: it lies on %s, which is to be cloned", dir, m.fs.Point())
-		}
-		used, _, err := space(m.fs.Point())
-		if err != nil {
-			return err
-		}
-		need += used
-	}
-	_, free, err := space(dir)
-	if err != nil {
-		return err
-	}
-	if free < need {
-		return api.Errorf(api.Refused, "cannot clone to %s: %w: %d bytes are free, and the volumes hold %d", dir, provider.ErrNoRoom, free, need)
-	}
-	return nil
-}
-
-// space of a filesystem, in bytes.
-func space(path string) (used, free uint64, err error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(path, &st); err != nil {
-		return 0, 0, fmt.Errorf("cannot ask %s for its space: %w", path, err)
-	}
-	block := uint64(st.Bsize)
-	return (st.Blocks - st.Bfree) * block, st.Bavail * block, nil
-}
-
-// cloneSet copies a set that has just been taken. If it fails or is cancelled, nothing is kept.
+// cloneSet copies a set that has just been taken. If it is cancelled, nothing is kept; if the copy fails, the set is.
 func (d *Daemon) cloneSet(ctx context.Context, m api.Manifest, how config.Clone, wait bool, tell func(string)) (*api.Manifest, error) {
 	c, err := d.beginClone(m, how)
 	if err != nil {
-		err = fmt.Errorf("cannot clone set %s: %w", m.ID, err)
-		return nil, errors.Join(err, d.DeleteSet(context.WithoutCancel(ctx), m.ID))
+		return nil, d.notCloned(m.ID, err)
 	}
 	if !wait {
 		out := c.shown()
@@ -162,7 +83,7 @@ func (d *Daemon) beginClone(m api.Manifest, how config.Clone) (*cloning, error) 
 	if err != nil {
 		return nil, err
 	}
-	if how.Directory, err = filepath.EvalSymlinks(how.Directory); err != nil {
+	if how.Directory, err = d.o.Clones.Usable(how.Directory); err != nil {
 		return nil, err
 	}
 	r := clone.Record{
@@ -173,7 +94,7 @@ func (d *Daemon) beginClone(m api.Manifest, how config.Clone) (*cloning, error) 
 	for i, s := range snaps {
 		if p, err := d.provider(s.Provider); err != nil {
 			return nil, err
-		} else if s.Options != "" && p.Kind() == provider.Software { // a part of the live filesystem
+		} else if partOfOrigin(p, s.Options) {
 			return nil, api.Errorf(api.Invalid, "the snapshot %s of provider %s has no device of its own to copy", s.Name, s.Provider)
 		}
 		v := clone.Volume{
@@ -195,13 +116,13 @@ func (d *Daemon) beginClone(m api.Manifest, how config.Clone) (*cloning, error) 
 	if r, err = d.o.Clones.Create(how.Directory, r); err != nil {
 		return nil, err
 	}
-	return d.startClone(r, m, false), nil
+	return d.startClone(r, m), nil
 }
 
 // startClone copies in the background, from wherever the copy has got to.
-func (d *Daemon) startClone(r clone.Record, m api.Manifest, resumed bool) *cloning {
+func (d *Daemon) startClone(r clone.Record, m api.Manifest) *cloning {
 	ctx, cancel := context.WithCancel(d.life)
-	c := &cloning{daemon: d, record: r, manifest: m, cancel: cancel, resumed: resumed, ended: make(chan struct{})}
+	c := &cloning{daemon: d, record: r, manifest: m, cancel: cancel, ended: make(chan struct{})}
 	d.mu.Lock()
 	d.clones = append(d.clones, c)
 	d.mu.Unlock()
@@ -278,7 +199,7 @@ func (c *cloning) finish(ctx context.Context) error {
 		return err
 	}
 	err = errors.Join(c.hide(ctx), d.store.Save(c.manifest), d.refresh(ctx))
-	if !c.record.Keep {
+	if !c.record.Keep && d.exists(c.record.Source) {
 		err = errors.Join(err, d.deleteSet(ctx, c.record.Source))
 	}
 	if err != nil { // the copy is good all the same
@@ -314,15 +235,13 @@ func (c *cloning) source(v clone.Volume) provider.Snapshot {
 	}
 }
 
-// undo ends a copy that failed or was cancelled: nothing of it is kept, nor, unless that was asked for, what was copied; but
-// nobody waits for a copy that an earlier daemon began, and the set is the only one there is, so that is kept. A
-// daemon that stops keeps everything and goes on when it starts again.
+// undo ends a copy that failed or was cancelled: nothing of it is kept. The set that was copied goes too if somebody has
+// cancelled, unless it was to be kept; but after a failure it is the only one that shows its instant, so it stays, as a set
+// like any other. A daemon that stops keeps everything and goes on when it starts again.
 func (c *cloning) undo(ctx context.Context, cause error) error {
-	d := c.daemon
+	d, source := c.daemon, c.record.Source
 	stopping := d.life.Err() != nil
-	if ctx.Err() != nil && !stopping {
-		cause = api.Errorf(api.Cancelled, "the clone of set %s was cancelled and undone", c.record.Source)
-	}
+	cancelled := ctx.Err() != nil && !stopping
 	release, err := d.turn.take(context.WithoutCancel(ctx), false)
 	if err != nil {
 		return errors.Join(cause, err)
@@ -334,12 +253,39 @@ func (c *cloning) undo(ctx context.Context, cause error) error {
 		return errors.Join(cause, c.hide(ctx))
 	}
 	c.ending.Store(true)
-	d.o.Log.Error("no clone was made", "set", c.record.ID, "from", c.record.Source, "error", cause)
+	if cancelled {
+		cause = api.Errorf(api.Cancelled, "the clone of set %s was cancelled and undone", source)
+	} else {
+		cause = d.notCloned(source, cause)
+	}
+	d.o.Log.Error("no clone was made", "set", c.record.ID, "from", source, "error", cause)
 	errs := []error{cause, c.hide(ctx), d.o.Clones.Remove(c.record), d.store.Remove(c.record.ID)}
-	if !c.record.Keep && !c.resumed {
-		errs = append(errs, d.deleteSet(ctx, c.record.Source))
+	if cancelled && !c.record.Keep && d.exists(source) {
+		errs = append(errs, d.deleteSet(ctx, source))
 	}
 	return errors.Join(errs...)
+}
+
+// notCloned is the failure of a copy, which the set that is left tells of as well.
+func (d *Daemon) notCloned(source string, cause error) error {
+	d.mu.Lock()
+	i := slices.IndexFunc(d.contents.Sets, func(m api.Manifest) bool { return m.ID == source })
+	var m api.Manifest
+	if i >= 0 {
+		m = d.contents.Sets[i]
+		m.Reasons = append(slices.Clip(m.Reasons), fmt.Sprintf("it was to be cloned, and was not: %v", cause))
+		d.contents.Sets = slices.Clone(d.contents.Sets) // somebody may be reading it
+		d.contents.Sets[i] = m
+	}
+	d.mu.Unlock()
+	if i < 0 {
+		return fmt.Errorf("cannot clone set %s, which is gone: %w", source, cause)
+	}
+	err := classed(api.Failed, fmt.Errorf("cannot clone set %s, which is kept (to remove it: fermata snapshot delete %s): %w", source, source, cause))
+	if m.State != api.Complete { // what is wrong with it is found anew each time
+		return err
+	}
+	return errors.Join(err, d.store.Save(m))
 }
 
 // resumeClones goes on with the copies that a crash or a stop has interrupted.
@@ -350,8 +296,7 @@ func (d *Daemon) resumeClones(ctx context.Context) error {
 	records, err := d.o.Clones.Load()
 	errs := []error{err}
 	for _, r := range records {
-		_, _, err := d.find(r.Source)
-		switch exists := err == nil; {
+		switch exists := d.exists(r.Source); {
 		case r.State == clone.Complete && !r.Keep && exists:
 			d.recoveredf("clone %s: deleting set %s, which it is a copy of", r.ID, r.Source)
 			errs = append(errs, d.DeleteSet(ctx, r.Source))
@@ -362,7 +307,7 @@ func (d *Daemon) resumeClones(ctx context.Context) error {
 				continue
 			}
 			d.recoveredf("clone %s: going on with the copy of set %s", r.ID, r.Source)
-			d.startClone(r, m, true)
+			d.startClone(r, m)
 		case r.State == clone.Copying && !d.allListed(r): // its source may be there
 			errs = append(errs, fmt.Errorf("cannot go on with clone %s now: a provider of set %s cannot list its snapshots", r.ID, r.Source))
 		case r.State == clone.Copying:
@@ -426,7 +371,7 @@ func (d *Daemon) Wait() { d.copying.Wait() }
 
 // CloneStore is where a configuration keeps clones: an index, and the directories that policies name.
 func CloneStore(c *config.Config) clone.Store {
-	s := clone.Store{Index: filepath.Join(c.Daemon.StateDirectory, "clones")}
+	s := clone.Store{Index: filepath.Join(c.Daemon.StateDirectory, "clones"), Trust: ownership.Directory}
 	for _, p := range c.Policies {
 		if p.Method == config.MethodClone {
 			s.Known = append(s.Known, p.Clone.Directory)

@@ -197,6 +197,13 @@ func (d *Daemon) find(id string) (api.Manifest, []provider.Snapshot, error) {
 	return api.Manifest{}, nil, api.Errorf(api.NotFound, "%d sets begin with %q: give more of the id", len(found), id)
 }
 
+// exists reports whether there is a finished set of exactly this id.
+func (d *Daemon) exists(id string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.contents.Snapshots[id]) > 0
+}
+
 // DeleteSet removes a set, unmounting it first.
 func (d *Daemon) DeleteSet(ctx context.Context, id string) error {
 	if c := d.cloningTo(id); c != nil { // that undoes all of it

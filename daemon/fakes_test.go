@@ -66,7 +66,7 @@ func (h *fakeHost) Stack(dev uint64) (fsfreeze.Device, error) {
 	if volumeNames[dev] == "" {
 		return fsfreeze.Device{}, unix.ENOENT
 	}
-	d := fsfreeze.Device{Dev: dev, DM: "vg-" + volumeNames[dev], UUID: "LVM-" + volumeNames[dev], Size: 1 << 20}
+	d := fsfreeze.Device{Dev: dev, DM: "vg-" + volumeNames[dev], UUID: "LVM-" + volumeNames[dev], Size: h.size}
 	if dev == devImg {
 		d.Below = []fsfreeze.Device{{Name: "loop0", Backing: h.path("a") + "/file"}}
 	}
@@ -78,6 +78,8 @@ func (h *fakeHost) Devices(f fsfreeze.Filesystem) ([]uint64, error) { return []u
 func (h *fakeHost) Targets(uint64) ([]string, error) { return []string{"linear"}, nil }
 
 func (h *fakeHost) Used(string) (uint64, error) { return 4 << 20, nil }
+
+func (h *fakeHost) Free(string) (uint64, error) { return h.free, nil }
 
 func (h *fakeHost) Open(f fsfreeze.Filesystem) (Filesystem, error) {
 	s := &fakeFilesystem{world: h.world, system: h.systems[f.Dev], cell: new(fsfreeze.Cell)}

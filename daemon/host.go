@@ -31,6 +31,8 @@ type Host interface {
 	Targets(dev uint64) ([]string, error)
 	// Used is how many bytes the filesystem that is mounted there uses.
 	Used(point string) (uint64, error)
+	// Free is how many bytes the filesystem of a path still has room for.
+	Free(path string) (uint64, error)
 	Open(fsfreeze.Filesystem) (Filesystem, error)
 	// OpenDevice opens a block device to write out what the kernel has cached of it.
 	OpenDevice(dev uint64) (Syncer, error)
@@ -136,6 +138,14 @@ func (s System) Targets(dev uint64) ([]string, error) {
 		types = append(types, t.Type)
 	}
 	return types, nil
+}
+
+func (System) Free(path string) (uint64, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(path, &st); err != nil {
+		return 0, fmt.Errorf("cannot ask %s for its space: %w", path, err)
+	}
+	return st.Bavail * uint64(st.Frsize), nil
 }
 
 func (System) Used(point string) (uint64, error) {

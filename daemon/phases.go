@@ -86,7 +86,7 @@ func (t *transaction) resolve(ctx context.Context) (err error) {
 			return classed(api.Refused, fmt.Errorf("cannot take a set: %w", err))
 		}
 	}
-	if err := t.daemon.admitClone(t.policy, t.plan); err != nil {
+	if err := t.daemon.admitClone(ctx, t.policy, t.plan); err != nil {
 		return err
 	}
 	t.manifest.Volumes = t.plan.snapshots()

@@ -39,6 +39,8 @@ type world struct {
 	storage map[string]*providertest.Storage // by provider
 	policy  config.Policy
 	writing []config.Writer
+	size    uint64 // of each volume, in bytes
+	free    uint64 // bytes, everywhere
 
 	files    map[string][]byte // of a still world, by name
 	stopping sync.Mutex        // held while a test looks at the world in a call
@@ -69,7 +71,7 @@ const oldSet = "20250101T000000_0000"
 var devA, devB, devImg, devRaw = unix.Mkdev(253, 1), unix.Mkdev(253, 2), unix.Mkdev(253, 3), unix.Mkdev(253, 4)
 
 func newWorld(t *testing.T) *world {
-	w := &world{t: t, dir: t.TempDir(), systems: map[uint64]*system{}, storage: map[string]*providertest.Storage{}}
+	w := &world{t: t, dir: t.TempDir(), systems: map[uint64]*system{}, storage: map[string]*providertest.Storage{}, size: 1 << 20, free: 1 << 40}
 	w.reset()
 	for name, dev := range map[string]uint64{"a": devA, "b": devB, "img": devImg} {
 		w.systems[dev] = &system{point: filepath.Join(w.dir, "srv", name), dev: dev}
@@ -142,7 +144,7 @@ func (w *world) still() *world {
 func (w *world) copy() *world {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	c := &world{t: w.t, dir: w.dir, systems: map[uint64]*system{}, storage: map[string]*providertest.Storage{}, policy: w.policy, writing: w.writing, mounted: slices.Clone(w.mounted)}
+	c := &world{t: w.t, dir: w.dir, systems: map[uint64]*system{}, storage: map[string]*providertest.Storage{}, policy: w.policy, writing: w.writing, size: w.size, free: w.free, mounted: slices.Clone(w.mounted)}
 	c.reset()
 	for dev, s := range w.systems {
 		x := *s

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/fermata-project/fermata/config/ownership"
 	"github.com/fermata-project/fermata/hooks/child"
 )
 
@@ -48,7 +49,7 @@ func newProgram(spec Spec, argv []string) (*program, error) {
 		}
 	}
 	if os.Geteuid() == 0 {
-		if err := CheckOwnership(path); err != nil {
+		if err := ownership.File(path); err != nil {
 			return nil, err
 		}
 	}

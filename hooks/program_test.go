@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/fermata-project/fermata/config/ownership"
 	"github.com/fermata-project/fermata/hooks/child"
 )
 
@@ -47,93 +48,6 @@ func TestLookup(t *testing.T) {
 	}
 }
 
-// As root: who may have touched what. As somebody else nothing of one's own is
-// to be trusted.
-func TestCheckOwnership(t *testing.T) {
-	root := os.Geteuid() == 0
-	for _, test := range []struct {
-		name string
-		make func(t *testing.T, dir string) (path string)
-		ok   bool
-	}{
-		{"fine", func(t *testing.T, dir string) string { return hook(t, dir, 0o755) }, true},
-		{"writable by others", func(t *testing.T, dir string) string { return hook(t, dir, 0o757) }, false},
-		{"writable by root's group", func(t *testing.T, dir string) string { return hook(t, dir, 0o775) }, true},
-		{"writable by a group", func(t *testing.T, dir string) string {
-			path := hook(t, dir, 0o775)
-			own(t, path, 0, 1)
-			return path
-		}, false},
-		{"of another user", func(t *testing.T, dir string) string {
-			path := hook(t, dir, 0o755)
-			own(t, path, 1, 0)
-			return path
-		}, false},
-		{"folder of another user", func(t *testing.T, dir string) string {
-			path := hook(t, dir, 0o755)
-			own(t, dir, 1, 0)
-			return path
-		}, false},
-		{"folder writable", func(t *testing.T, dir string) string {
-			mode(t, dir, 0o777)
-			return hook(t, dir, 0o755)
-		}, false},
-		{"folder writable and sticky", func(t *testing.T, dir string) string {
-			mode(t, dir, 0o777|fs.ModeSticky)
-			return hook(t, dir, 0o755)
-		}, false},
-		{"sticky further up", func(t *testing.T, dir string) string {
-			mode(t, dir, 0o777|fs.ModeSticky)
-			return hook(t, subdir(t, dir), 0o755)
-		}, true},
-		{"writable further up", func(t *testing.T, dir string) string {
-			mode(t, dir, 0o777)
-			return hook(t, subdir(t, dir), 0o755)
-		}, false},
-		{"link to a good one", func(t *testing.T, dir string) string {
-			return link(t, hook(t, subdir(t, dir), 0o755), filepath.Join(dir, "link"))
-		}, true},
-		{"relative link", func(t *testing.T, dir string) string {
-			hook(t, subdir(t, dir), 0o755)
-			return link(t, "./sub/../sub/hook", filepath.Join(dir, "link"))
-		}, true},
-		{"link to a bad one", func(t *testing.T, dir string) string {
-			return link(t, hook(t, subdir(t, dir), 0o757), filepath.Join(dir, "link"))
-		}, false},
-		{"link through a bad folder", func(t *testing.T, dir string) string {
-			good := hook(t, subdir(t, dir), 0o755)
-			bad := filepath.Join(dir, "bad")
-			if err := os.Mkdir(bad, 0o755); err != nil {
-				t.Fatal(err)
-			}
-			mode(t, bad, 0o777)
-			return link(t, link(t, good, filepath.Join(bad, "middle")), filepath.Join(dir, "link"))
-		}, false},
-		{"link in a circle", func(t *testing.T, dir string) string {
-			return link(t, filepath.Join(dir, "link"), filepath.Join(dir, "link"))
-		}, false},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			if !root && (strings.Contains(test.name, "another user") || strings.Contains(test.name, "by a group")) {
-				return // only root can give files away; for others all files are of another user
-			}
-			path := test.make(t, t.TempDir())
-			if err := CheckOwnership(path); (err == nil) != (test.ok && root) {
-				t.Errorf("CheckOwnership() = %v", err)
-			}
-		})
-	}
-	if err := CheckOwnership("/bin/sh"); err != nil {
-		t.Error(err)
-	}
-	if err := CheckOwnership("sh"); err == nil {
-		t.Error("a relative path was accepted")
-	}
-	if err := CheckOwnership("/no/such"); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("missing: %v", err)
-	}
-}
-
 func hook(t *testing.T, dir string, m fs.FileMode) string {
 	path := filepath.Join(dir, "hook")
 	if err := os.WriteFile(path, []byte("#!/bin/sh\n"), 0o700); err != nil {
@@ -143,38 +57,17 @@ func hook(t *testing.T, dir string, m fs.FileMode) string {
 	return path
 }
 
-func subdir(t *testing.T, dir string) string {
-	sub := filepath.Join(dir, "sub")
-	if err := os.Mkdir(sub, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	return sub
-}
-
 func mode(t *testing.T, path string, m fs.FileMode) {
 	if err := os.Chmod(path, m); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func own(t *testing.T, path string, uid, gid int) {
-	if err := os.Chown(path, uid, gid); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func link(t *testing.T, target, path string) string {
-	if err := os.Symlink(target, path); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
 // New refuses what is not to be trusted when root would run it.
 func TestNewChecksOwnership(t *testing.T) {
 	path := hook(t, t.TempDir(), 0o757)
 	_, err := New(Spec{Name: "w", Session: []string{path}})
-	if root := os.Geteuid() == 0; errors.Is(err, ErrUntrusted) != root {
+	if root := os.Geteuid() == 0; errors.Is(err, ownership.ErrUntrusted) != root {
 		t.Errorf("New() = %v as root: %t", err, root)
 	}
 }

@@ -218,7 +218,7 @@ func rank(l Level) int {
 }
 
 // New makes the writer that spec declares. Programs are looked up and checked
-// now (see CheckOwnership), and run later. It fails for a declaration that is
+// now (see ownership.File), and run later. It fails for a declaration that is
 // not valid, for a program that is missing or not to be trusted, and for an
 // unknown user or group.
 func New(spec Spec) (Writer, error) {

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fermata-project/fermata/config"
+	"github.com/fermata-project/fermata/config/ownership"
 	"github.com/fermata-project/fermata/daemon"
 	"github.com/fermata-project/fermata/daemon/bus"
 	"github.com/fermata-project/fermata/dm"
@@ -27,7 +28,6 @@ import (
 	"github.com/fermata-project/fermata/dm/provider/clone"
 	"github.com/fermata-project/fermata/dm/provider/plugin"
 	"github.com/fermata-project/fermata/fsfreeze/guard"
-	"github.com/fermata-project/fermata/hooks"
 	"github.com/fermata-project/fermata/systemd"
 )
 
@@ -60,7 +60,7 @@ func serve(dir, run string) error {
 		return err
 	}
 	usable, unusable := plugins(ctx, c, plugin.Options{
-		Devices: plugin.DeviceMapper{Control: control}, Log: log, Trust: hooks.CheckOwnership,
+		Devices: plugin.DeviceMapper{Control: control}, Log: log, Trust: ownership.File,
 	})
 	defer closePlugins(usable, log)
 	clones := &clone.Provider{Store: daemon.CloneStore(c)}

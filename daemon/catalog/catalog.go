@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -30,16 +29,13 @@ type Contents struct {
 	Snapshots map[string][]provider.Snapshot
 }
 
-// idPattern is what a set's id looks like. Ids become file names: nothing in them may lead out of a directory.
-var idPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.+-]{0,127}$`)
-
 // WellFormed sorts out snapshots that a provider cannot have taken for us: what lists them (the tags of a disk from elsewhere,
 // a plug-in) need not be trusted with the paths that their names become.
 func WellFormed(snaps []provider.Snapshot) (good []provider.Snapshot, err error) {
 	var errs []error
 	for _, s := range snaps {
 		switch {
-		case !idPattern.MatchString(s.Set.ID):
+		case !provider.ValidID(s.Set.ID):
 			errs = append(errs, fmt.Errorf("snapshot %q of provider %s is ignored: %q is no id of a set", s.Name, s.Provider, s.Set.ID))
 		case s.MountPoint != "" && (!filepath.IsAbs(s.MountPoint) || filepath.Clean(s.MountPoint) != s.MountPoint):
 			errs = append(errs, fmt.Errorf("snapshot %q of provider %s is ignored: %q is no mount point", s.Name, s.Provider, s.MountPoint))

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/fermata-project/fermata/config/ownership"
 	"github.com/fermata-project/fermata/dm"
 	"github.com/fermata-project/fermata/fsfreeze"
 )
@@ -87,7 +88,7 @@ func (d device) usable() error {
 		return err
 	}
 	if err = os.MkdirAll(d.run, 0o700); err == nil {
-		err = rootsOwn(d.run)
+		err = ownership.Directory(d.run)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot keep records in %s: %w", d.run, err)

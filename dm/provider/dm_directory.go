@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/fermata-project/fermata/config/ownership"
 	"github.com/fermata-project/fermata/dm"
 	"github.com/fermata-project/fermata/dm/loop"
 	"github.com/fermata-project/fermata/fsfreeze"
@@ -27,27 +27,11 @@ func (d directory) String() string  { return d.path }
 func (d directory) records() string { return d.path }
 
 func (d directory) usable() error {
-	if err := rootsOwn(d.path); err != nil {
+	if err := ownership.Directory(d.path); err != nil {
 		return fmt.Errorf("cannot use the storage volume %s: %w", d.path, err)
 	}
 	_, _, err := d.space()
 	return err
-}
-
-// rootsOwn is nil if a path is a directory that root alone can write to.
-func rootsOwn(path string) error {
-	info, err := os.Stat(path)
-	if err != nil {
-		return errors.Unwrap(err) // the path is told already
-	}
-	st, ok := info.Sys().(*syscall.Stat_t)
-	switch {
-	case !info.IsDir():
-		return unix.ENOTDIR
-	case !ok || st.Uid != 0 || info.Mode().Perm()&0o022 != 0:
-		return errors.New("others than root can write to it (chown root, chmod go-w)")
-	}
-	return nil
 }
 
 func (d directory) space() (size, free uint64, err error) {

@@ -167,6 +167,12 @@ type Copier interface {
 	Copy(ctx context.Context, s Snapshot) (Snapshot, error)
 }
 
+// Mapper is a provider that knows which of a volume's blocks were ever written; all others read as zeros.
+type Mapper interface {
+	// Mapped asks the kernel how many bytes those blocks have.
+	Mapped(v Volume) (uint64, error)
+}
+
 // Usager is a provider whose snapshots each have a copy-on-write area that can overflow.
 type Usager interface {
 	// Usage asks the kernel, and runs no command.

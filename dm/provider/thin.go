@@ -62,6 +62,25 @@ func (p *Thin) table(dev dm.Dev) (dm.ThinTable, error) {
 	return dm.ParseThinTable(targets[0].Params)
 }
 
+// Mapped is how much of a thin volume has blocks in its pool, in bytes.
+func (p *Thin) Mapped(v Volume) (uint64, error) {
+	targets, _, err := p.control.Status(dm.ByDev(v.Dev), dm.StatusNoFlush)
+	if err != nil {
+		return 0, err
+	}
+	if len(targets) != 1 || targets[0].Type != "thin" {
+		return 0, errors.New("not a thin volume")
+	}
+	s, err := dm.ParseThin(targets[0].Params)
+	if err != nil {
+		return 0, err
+	}
+	if s.Fail || s.Error || s.NoDevice {
+		return 0, fmt.Errorf("%w: %s does not tell its status", ErrPool, v.Name)
+	}
+	return s.Mapped * 512, nil
+}
+
 // poolStatus asks the kernel for a pool's state. It makes the pool commit nothing.
 func (p *Thin) poolStatus(pool dm.Dev) (dm.ThinPoolStatus, dm.Info, error) {
 	targets, info, err := p.control.Status(dm.ByDev(pool), dm.StatusNoFlush)

@@ -60,6 +60,7 @@ func percents(t testing.TB, until int) {
 // A clone survives the daemon's death half-way, its origin's deletion, and is what the origin was.
 func TestClone(t *testing.T) {
 	vols := thinVolumes(t, 2)
+	labtest.CheckDirectory(t, vols[1].Point)
 	want := fill(t, vols[0].Point)
 
 	var begun api.Manifest
@@ -105,9 +106,10 @@ func TestClone(t *testing.T) {
 	}
 }
 
-// What is cancelled, or finds a flipped byte, leaves nothing.
+// What is cancelled leaves nothing; a copy that is not what was read leaves the set that it was to be made of.
 func TestCloneUndone(t *testing.T) {
 	vols := thinVolumes(t, 2)
+	labtest.CheckDirectory(t, vols[1].Point)
 	fill(t, vols[0].Point)
 	begin := func() (m api.Manifest) {
 		t.Helper()
@@ -140,6 +142,11 @@ func TestCloneUndone(t *testing.T) {
 		t.Fatal(err)
 	}
 	image.Close()
+	eventually(t, "the copy is given up", func() bool { list := sets(t); return len(list) == 1 && list[0].ID == m.CloneOf })
+	if text := strings.Join(sets(t)[0].Reasons, "\n"); !strings.Contains(text, "the copy differs from the snapshot") {
+		t.Errorf("the set that is kept says %q", text)
+	}
+	must(t, "snapshot", "delete", m.CloneOf)
 	nothing()
 	if log := journal(t); !strings.Contains(log, "differs from the snapshot between byte 0 and 4194304") {
 		t.Errorf("nobody was told:\n%s", log)
@@ -147,6 +154,12 @@ func TestCloneUndone(t *testing.T) {
 
 	if a := fermata(t, "snapshot", "create", vols[0].Point, "--method", "clone", "--clone-to", vols[0].Point); a.status != 2 || !strings.Contains(a.stderr, "which is to be cloned") {
 		t.Errorf("a clone beside its origin: %+v", a)
+	}
+	if err := os.Chmod(vols[1].Point, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if a := fermata(t, "snapshot", "create", vols[0].Point, "--method", "clone", "--clone-to", vols[1].Point); a.status != 2 || !strings.Contains(a.stderr, "lets others than root write") {
+		t.Errorf("a clone where others can write: %+v", a)
 	}
 	nothing()
 }
@@ -166,6 +179,7 @@ func TestCloneThick(t *testing.T) {
 		os.Remove(v.Point)
 		labtest.Run(t, "lvremove", "-qq", "-y", "vg/plain")
 	})
+	labtest.CheckDirectory(t, vols[0].Point)
 	want := fill(t, v.Point)
 	m := create(t, v.Point, "--method", "clone", "--clone-to", vols[0].Point)
 	if m.State != api.Complete || m.CloneOf == "" || m.Volumes[0].Size != 160<<20 {

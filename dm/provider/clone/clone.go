@@ -13,6 +13,8 @@
 // image is read back from the disk and compared with them, so that a clone is called complete only if the disk gives back
 // what the snapshot held. The snapshot is read once only: it costs the pool that applications live on.
 //
+// The directory is root's, like every folder above it: what is read from it decides what is deleted.
+//
 // So that clones in any directory are found, an index directory holds a symbolic link to each, made before the copy
 // begins. A lost index costs nothing for the directories that policies name.
 package clone
@@ -91,16 +93,39 @@ const (
 type Store struct {
 	Index string
 	Known []string
+	// Trust is nil for a folder that only root can change; a Store without it trusts every one.
+	Trust func(dir string) error
+}
+
+// Usable is nil if clones can be kept below dir; real is its path without symbolic links.
+func (s Store) Usable(dir string) (real string, err error) {
+	if !filepath.IsAbs(dir) {
+		return "", fmt.Errorf("cannot clone to %s: not an absolute path", dir)
+	}
+	if real, err = filepath.EvalSymlinks(dir); err == nil {
+		err = s.trusted(dir)
+	}
+	if err != nil {
+		return "", fmt.Errorf("cannot clone to %s: %w", dir, err)
+	}
+	return real, nil
+}
+
+func (s Store) trusted(dir string) error {
+	if s.Trust == nil {
+		return nil
+	}
+	return s.Trust(dir)
 }
 
 // Create makes the directory of a clone below dir and writes its record, in state Copying. What fails leaves nothing.
 func (s Store) Create(dir string, r Record) (_ Record, err error) {
-	if !filepath.IsAbs(dir) || r.ID == "" || strings.ContainsAny(r.ID, "/\x00") || strings.HasPrefix(r.ID, ".") {
-		return r, fmt.Errorf("cannot clone to %s: a clone has an absolute directory and an id", dir)
-	}
-	real, err := filepath.EvalSymlinks(dir)
+	real, err := s.Usable(dir)
 	if err != nil {
-		return r, fmt.Errorf("cannot clone to %s: %w", dir, err)
+		return r, err
+	}
+	if !provider.ValidID(r.ID) || !provider.ValidID(r.Source) {
+		return r, fmt.Errorf("internal error: a clone %q of set %q", r.ID, r.Source)
 	}
 	r.Version, r.State, r.dir = 1, Copying, filepath.Join(real, r.ID)
 	if err := os.MkdirAll(s.Index, 0o700); err != nil {
@@ -129,11 +154,13 @@ func (s Store) Save(r Record) error {
 		return fmt.Errorf("internal error: cannot encode the record of clone %s: %w", r.ID, err)
 	}
 	name := filepath.Join(r.dir, recordName)
-	f, err := os.OpenFile(name+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	f, err := makeFile(name + ".new")
 	if err != nil {
 		return fmt.Errorf("cannot save the record of clone %s: %w", r.ID, err)
 	}
-	_, err = f.Write(append(b, '\n'))
+	if err = f.Truncate(0); err == nil { // of a daemon that died here
+		_, err = f.Write(append(b, '\n'))
+	}
 	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
 		err = os.Rename(name+".new", name)
 	}
@@ -169,7 +196,7 @@ func (s Store) Load() ([]Record, error) {
 	var out []Record
 	var errs []error
 	for dir := range dirs {
-		r, err := read(dir)
+		r, err := s.read(dir)
 		switch {
 		case errors.Is(err, fs.ErrNotExist): // a crash came before the record, or it is another directory
 		case err != nil:
@@ -182,16 +209,11 @@ func (s Store) Load() ([]Record, error) {
 	return out, errors.Join(errs...)
 }
 
-func read(dir string) (r Record, err error) {
-	name := filepath.Join(dir, recordName)
-	info, err := os.Stat(name)
-	if err != nil {
-		return r, err
+func (s Store) read(dir string) (r Record, err error) {
+	b, err := readFile(filepath.Join(dir, recordName), maxRecord)
+	if err == nil {
+		err = s.trusted(dir)
 	}
-	if info.Size() > maxRecord {
-		return r, fmt.Errorf("%d bytes are more than a record has", info.Size())
-	}
-	b, err := os.ReadFile(name)
 	if err != nil {
 		return r, err
 	}
@@ -201,12 +223,12 @@ func read(dir string) (r Record, err error) {
 	return r, r.check(dir)
 }
 
-// check a record that anybody may have written: its files must lie in its directory.
+// check a record that a disk from elsewhere may hold: its files must lie in its directory, and it must name one set.
 func (r *Record) check(dir string) error {
 	if r.Version != 1 {
 		return fmt.Errorf("version %d of its record is not known", r.Version)
 	}
-	if r.ID != filepath.Base(dir) || r.Source == "" || len(r.Volumes) == 0 {
+	if r.ID != filepath.Base(dir) || !provider.ValidID(r.ID) || !provider.ValidID(r.Source) || len(r.Volumes) == 0 {
 		return fmt.Errorf("it speaks of clone %q of set %q, with %d volumes", r.ID, r.Source, len(r.Volumes))
 	}
 	for _, v := range r.Volumes {
@@ -261,7 +283,7 @@ func (r Record) snapshots() []provider.Snapshot {
 		return nil
 	}
 	for i, v := range r.Volumes {
-		info, err := os.Stat(r.Image(i))
+		info, err := os.Lstat(r.Image(i))
 		if err != nil && r.State == Complete {
 			continue // the set has lost it
 		}

@@ -1,11 +1,15 @@
 package clone
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/fermata-project/fermata/config/ownership"
 	"github.com/fermata-project/fermata/dm/provider"
 )
 
@@ -92,15 +96,21 @@ func TestFound(t *testing.T) {
 	}
 }
 
-// A record is read from a directory that others may be able to write to.
+// A record may come from a disk of elsewhere.
 func TestBadRecords(t *testing.T) {
 	for name, change := range map[string]func(r string) string{
 		"another place":   func(r string) string { return strings.Replace(r, "0.img", "../../0.img", 1) },
 		"no image":        func(r string) string { return strings.Replace(r, "0.img", "0.sum", 1) },
 		"another id":      func(r string) string { return strings.Replace(r, "_0002", "_0003", 1) },
 		"another version": func(r string) string { return strings.Replace(r, `"version": 1`, `"version": 2`, 1) },
-		"no volumes":      func(string) string { return `{"version":1,"id":"20261120T114653_0002","source":"x"}` },
-		"no JSON":         func(string) string { return "{" },
+		"no source": func(r string) string {
+			return strings.Replace(r, `"source": "20261120T114653_0001"`, `"source": ""`, 1)
+		},
+		"no set's id": func(r string) string {
+			return strings.Replace(r, `"source": "20261120T114653_0001"`, `"source": "../x"`, 1)
+		},
+		"no volumes": func(string) string { return `{"version":1,"id":"20261120T114653_0002","source":"x"}` },
+		"no JSON":    func(string) string { return "{" },
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, r := made(t)
@@ -116,6 +126,76 @@ func TestBadRecords(t *testing.T) {
 				t.Errorf("got %+v, %v", got, err)
 			}
 		})
+	}
+}
+
+// A directory that others can write to is no place for clones, and what is found in one is not believed.
+func TestUntrustedDirectory(t *testing.T) {
+	s, r := made(t)
+	s.Trust = func(dir string) error {
+		if strings.HasPrefix(r.Dir(), dir) {
+			return ownership.ErrUntrusted
+		}
+		return nil
+	}
+	other := filepath.Join(filepath.Dir(r.Dir()), "other")
+	if _, err := s.Create(filepath.Dir(r.Dir()), Record{ID: "other", Source: "source"}); !errors.Is(err, ownership.ErrUntrusted) {
+		t.Errorf("Create: %v", err)
+	}
+	if _, err := os.Lstat(other); !os.IsNotExist(err) {
+		t.Errorf("left behind: %v", err)
+	}
+	if got, err := s.Load(); !errors.Is(err, ownership.ErrUntrusted) || len(got) != 0 {
+		t.Errorf("Load: %+v, %v", got, err)
+	}
+}
+
+// What lies where a file of a clone should be is not followed.
+func TestLinks(t *testing.T) {
+	c, data := source(t)
+	victim := filepath.Join(t.TempDir(), "victim")
+	if err := os.WriteFile(victim, []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{c.Image, sumsOf(c.Image)} {
+		if err := os.Symlink(victim, name); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Run(t.Context()); !errors.Is(err, unix.ELOOP) {
+			t.Errorf("copied through a link: %v", err)
+		}
+		if err := os.Remove(name); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Mkfifo(name, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Run(t.Context()); err == nil {
+			t.Error("copied into a pipe")
+		}
+		if err := os.Remove(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if b, err := os.ReadFile(victim); err != nil || string(b) != "precious" {
+		t.Errorf("got %q, %v", b, err)
+	}
+	same(t, c, data)
+
+	s, r := made(t)
+	r.State = Complete
+	if err := errors.Join(s.Save(r), os.Remove(r.Image(0)), os.Symlink(victim, r.Image(0))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := (&Provider{s}).Expose(t.Context(), provider.Snapshot{Name: r.Image(0)}); !errors.Is(err, unix.ELOOP) {
+		t.Errorf("exposed through a link: %v", err)
+	}
+	record := filepath.Join(r.Dir(), recordName)
+	if err := errors.Join(os.Rename(record, victim), os.Symlink(victim, record)); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.Load(); !errors.Is(err, unix.ELOOP) || len(got) != 0 {
+		t.Errorf("a record through a link: %+v, %v", got, err)
 	}
 }
 

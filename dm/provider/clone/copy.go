@@ -120,12 +120,10 @@ func (c Copy) run(ctx context.Context) (err error) {
 }
 
 func (c Copy) open() (image, sums *os.File, err error) {
-	image, err = os.OpenFile(c.Image, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
+	if image, err = makeFile(c.Image); err != nil {
 		return nil, nil, err
 	}
-	sums, err = os.OpenFile(sumsOf(c.Image), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
+	if sums, err = makeFile(sumsOf(c.Image)); err != nil {
 		return nil, nil, errors.Join(err, image.Close())
 	}
 	return image, sums, nil
@@ -201,12 +199,12 @@ func durable(image, sums *os.File, pending []byte) error {
 func forget(f *os.File) { _ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED) }
 
 func (c Copy) verify(ctx context.Context) error {
-	image, err := os.Open(c.Image)
+	image, err := openFile(c.Image, os.O_RDONLY)
 	if err != nil {
 		return err
 	}
 	defer image.Close()
-	sums, err := os.Open(sumsOf(c.Image))
+	sums, err := openFile(sumsOf(c.Image), os.O_RDONLY)
 	if err != nil {
 		return err
 	}

@@ -76,7 +76,7 @@ func (p *Provider) each(snaps []provider.Snapshot, do func(Record) error) error 
 			continue
 		}
 		done[dir] = true
-		r, err := read(dir)
+		r, err := p.read(dir)
 		if err == nil {
 			err = do(r)
 		}
@@ -98,7 +98,7 @@ func (p *Provider) Expose(_ context.Context, s provider.Snapshot) (string, error
 	if len(devices) > 0 {
 		return devices[0], nil
 	}
-	f, err := os.Open(s.Name)
+	f, err := openFile(s.Name, os.O_RDONLY)
 	if err != nil {
 		return "", err
 	}
