@@ -1,12 +1,41 @@
 package daemon
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/fermata-project/fermata/config"
+	"github.com/fermata-project/fermata/dm"
+	"github.com/fermata-project/fermata/fsfreeze"
 )
+
+// chooseAll finds each volume's provider, or the volumes of the set that have it in them.
+func (d *Daemon) chooseAll(p *plan, wanted map[dm.Dev]string, grounds []fsfreeze.Ground) error {
+	refused := make([]error, len(p.members))
+	for i, m := range p.members {
+		p.members[i], refused[i] = d.choose(m, wanted[m.vol.Dev])
+	}
+	why := p.enclose(grounds)
+	var errs []error
+	for i, m := range p.members {
+		err := refused[i]
+		switch {
+		case m.inside != "" && wanted[m.vol.Dev] == "":
+			err = nil
+		case err != nil && why[i] != "" && wanted[m.vol.Dev] == "":
+			err = fmt.Errorf("%w; %s", err, why[i])
+		case err == nil && m.claim.Unheld && len(m.also) > 0: // it captures what is mounted at one place
+			err = fmt.Errorf("provider %s would not take %s, which is on the same device: name another (--provider %s=NAME), or take two sets",
+				m.provider.Name(), strings.Join(m.also, ", "), m.path)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("cannot take %s: %w", m.path, err))
+		}
+	}
+	return errors.Join(errs...)
+}
 
 // choose finds the provider: the one that was asked for, or the first that takes the volume.
 func (d *Daemon) choose(m member, wanted string) (member, error) {

@@ -63,9 +63,29 @@ func mixedTable(t *testing.T) (tableHost, *Daemon) {
 	device(22, "nested-lv", h.stacks[unix.Mkdev(253, 6)])
 	mount(fsfreeze.Mount{Dev: unix.Mkdev(253, 22), FSType: "ext4", Root: "/"}, "nested")
 	device(23, "nested-raw", h.stacks[unix.Mkdev(253, 6)])
+	disk := fsfreeze.Device{Dev: unix.Mkdev(8, 0), Name: "sda"}
+	file := func(minor uint32, path string) fsfreeze.Device {
+		return fsfreeze.Device{Dev: unix.Mkdev(7, minor), Name: "loop", Backing: filepath.Join(h.dir, path)}
+	}
+	for minor, m := range map[uint32]struct {
+		point string
+		below []fsfreeze.Device
+	}{
+		30: {"md", []fsfreeze.Device{file(1, "srv/half"), disk}},                         // a file and a real disk
+		31: {"pair", []fsfreeze.Device{file(2, "srv/half"), file(3, "both/half")}},       // files of two
+		32: {"twice", []fsfreeze.Device{file(4, "srv/half"), file(5, "srv/other half")}}, // two files of one
+		33: {"sub", []fsfreeze.Device{file(6, "home/disk")}},                             // a file on a subvolume
+		34: {"deep", []fsfreeze.Device{file(7, "file/disk")}},                            // a file in a file
+		35: {"lost", []fsfreeze.Device{file(8, "srv/disk (deleted)")}},                   // a file that is gone
+		36: {"vfat", []fsfreeze.Device{file(9, "esp/disk")}},                             // on what cannot be frozen
+		37: {"stacked", []fsfreeze.Device{{Name: "md1", Below: []fsfreeze.Device{file(10, "srv/a"), {Name: "part", Below: []fsfreeze.Device{file(11, "srv/b")}}}}}},
+	} {
+		device(minor, "x-"+m.point, m.below...)
+		mount(fsfreeze.Mount{Dev: unix.Mkdev(253, minor), FSType: "ext4", Root: "/"}, m.point)
+	}
 
 	alpha, beta, gamma := providertest.NewStorage(), providertest.NewStorage(), providertest.NewStorage()
-	for minor, name := range map[uint32]string{1: "vg/a", 5: "vg/both", 6: "vg/raw", 20: "vg/btr", 21: "inner/lv", 22: "nested/lv", 23: "nested/raw"} {
+	for minor, name := range map[uint32]string{1: "vg/a", 4: "vg/esp", 5: "vg/both", 6: "vg/raw", 20: "vg/btr", 21: "inner/lv", 22: "nested/lv", 23: "nested/raw"} {
 		alpha.Add(provider.Volume{Dev: dm.MkDev(253, minor), Name: name})
 		beta.Add(provider.Volume{Dev: dm.MkDev(253, minor), Name: name})
 		gamma.Add(provider.Volume{Dev: dm.MkDev(253, minor), Name: name})
@@ -98,7 +118,18 @@ func TestMixedSets(t *testing.T) {
 		{"by the mount that was asked for", "top", "", "vg/btr@top*=alpha", "top", ""},
 		{"two devices", "two", "", "", "", "cannot take DIR/two: it is spread over 2 devices"},
 		{"a file of another member", "srv file", "", "vg/a@srv*=alpha loop0@file*<DIR/srv", "file|srv", ""},
-		{"a file of none", "file", "", "", "", "no provider takes it"},
+		{"a file of none", "file", "", "", "", "not a volume of this storage); it lies in DIR/srv/disk, on no volume of the set: take that volume too"},
+		{"a file in a file of another member, in any order", "deep file srv", "", "x-deep@deep*<DIR/file loop0@file*<DIR/srv vg/a@srv*=alpha", "deep|file|srv", ""},
+		{"a file in a file of none", "deep file", "", "", "", "it lies in DIR/file/disk, and DIR/file is not captured frozen with its whole device"},
+		{"on a file and on a disk", "srv md", "", "", "", "a part of it lies in DIR/srv, another on sda"},
+		{"on files of two members", "srv both pair", "", "vg/a@srv*=alpha vg/both@both*=alpha x-pair@pair*<DIR/srv, DIR/both", "pair|srv both", ""},
+		{"on files of two, of which one is a member", "srv pair", "", "", "", "it lies in DIR/both/half, on no volume of the set"},
+		{"on two files of one member", "srv twice", "", "vg/a@srv*=alpha x-twice@twice*<DIR/srv", "twice|srv", ""},
+		{"some layers above its files", "srv stacked", "", "vg/a@srv*=alpha x-stacked@stacked*<DIR/srv", "stacked|srv", ""},
+		{"on a subvolume of a member's device", "top sub", "", "vg/btr@top*=alpha x-sub@sub*<DIR/top", "sub|top", ""},
+		{"on a subvolume, and another one is captured", "top sub", "top=unheld", "", "", "it lies in DIR/home/disk, and DIR/top is not captured frozen with its whole device"},
+		{"on a file that was deleted", "srv lost", "", "", "", "it lies in DIR/srv/disk (deleted), on no volume of the set"},
+		{"on a filesystem that cannot be frozen", "esp vfat", "", "", "", "it lies in DIR/esp/disk, and DIR/esp is not captured frozen with its whole device"},
 		{"volume group on a file of another member", "srv inner", "", "vg/a@srv*=alpha inner/lv@inner*=alpha", "inner|srv", ""},
 		{"the same, captured by writing", "srv inner", "inner=writes", "", "", "cannot take DIR/inner and DIR/srv in one set: DIR/inner is captured by writing to its pool, and it rests on DIR/srv"},
 		{"the same, not held", "srv inner", "inner=unheld", "", "", "DIR/inner is captured while its filesystem goes on writing, and it rests on DIR/srv"},

@@ -22,7 +22,7 @@ type member struct {
 	freeze   bool
 	unfrozen string   // why it is not frozen
 	covered  []string // writers that speak for a volume that is not frozen
-	inside   string   // it has no snapshot of its own: its loop device's file lies on this volume of the set
+	inside   string   // it has no snapshot of its own: the files of its loop devices lie on these volumes of the set
 }
 
 // captured reports whether the member gets a snapshot of its own.
@@ -141,20 +141,6 @@ func (p *plan) order(mounts []fsfreeze.Mount, stack func(uint64) (fsfreeze.Devic
 	}
 	p.levels = fsfreeze.Order(layers)
 	return nil
-}
-
-// around names the volume of the set whose filesystem holds the file that a member lies in, through a loop device: an
-// image of that one has the member in it, and the member is frozen first.
-func (p plan) around(i int, g fsfreeze.Ground) string {
-	if !p.members[i].freeze {
-		return ""
-	}
-	for j, o := range p.members {
-		if j != i && o.fs != nil && slices.Contains(g.Filesystems, o.fs.Dev) {
-			return o.path
-		}
-	}
-	return ""
 }
 
 // compatible is nil if the volumes can be captured at one instant.

@@ -6,7 +6,6 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/fermata-project/fermata/config"
 	"github.com/fermata-project/fermata/dm"
@@ -32,24 +31,7 @@ func (d *Daemon) resolve(policy effective) (plan, error) {
 	if err != nil {
 		return plan{}, err
 	}
-	var errs []error
-	for i, m := range p.members {
-		m, err := d.choose(m, wanted[m.vol.Dev])
-		if err != nil && wanted[m.vol.Dev] == "" {
-			if m.inside = p.around(i, grounds[i]); m.inside != "" {
-				err = nil
-			}
-		}
-		if err == nil && m.claim.Unheld && len(m.also) > 0 { // it captures what is mounted at one place
-			err = fmt.Errorf("provider %s would not take %s, which is on the same device: name another (--provider %s=NAME), or take two sets",
-				m.provider.Name(), strings.Join(m.also, ", "), m.path)
-		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("cannot take %s: %w", m.path, err))
-		}
-		p.members[i] = m
-	}
-	if err := errors.Join(errs...); err != nil {
+	if err := d.chooseAll(&p, wanted, grounds); err != nil {
 		return plan{}, err
 	}
 	if err := p.compatible(grounds); err != nil {

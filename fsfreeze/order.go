@@ -1,6 +1,9 @@
 package fsfreeze
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // Layer is a filesystem to be frozen and the filesystems (by Dev) that hold the files of loop devices below it.
 type Layer struct {
@@ -28,12 +31,33 @@ func Layers(set []Filesystem, mounts []Mount, stack func(dev uint64) (Device, er
 
 // Ground is what a block device rests on: the devices below it, and the filesystems (by Dev) that hold the files of
 // loop devices among them, with the devices below those in turn.
-type Ground struct{ Devices, Filesystems []uint64 }
+type Ground struct {
+	Devices, Filesystems []uint64
+	// Leaves are the ends of the device's own stack: all of its content lies there.
+	Leaves []Leaf
+}
+
+// Leaf is a device with none below it. Of a loop device, File is the backing file and On (a Dev) the filesystem that it
+// lies on; a file that was deleted while in use lies nowhere.
+type Leaf struct {
+	Name, File string
+	On         uint64
+}
 
 // Below finds what a device rests on.
 func Below(d Device, mounts []Mount, stack func(uint64) (Device, error)) Ground {
 	var g Ground
 	g.add(d, mounts, stack, maxDepth)
+	d.Walk(func(x Device) {
+		if len(x.Below) > 0 {
+			return
+		}
+		l := Leaf{Name: x.Name, File: x.Backing}
+		if x.Backing != "" && !strings.HasSuffix(x.Backing, " (deleted)") { // d_path() of the kernel
+			l.On = Under(mounts, x.Backing).Dev
+		}
+		g.Leaves = append(g.Leaves, l)
+	})
 	return g
 }
 

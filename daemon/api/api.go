@@ -160,8 +160,8 @@ type Snapshot struct {
 	Size       uint64 `json:"size_bytes"`
 	Provider   string `json:"provider"`
 	Name       string `json:"snapshot,omitempty"` // the snapshot's own name: vg/lv
-	// Inside names the volume of the set that has this one in it, as the file of a loop device: then it was frozen with
-	// the others, and has no snapshot of its own.
+	// Inside names the volumes of the set that have all of this one in them, as files of loop devices: then it was frozen
+	// with the others, and has no snapshot of its own.
 	Inside string `json:"inside,omitempty"`
 	// Volatile: a reboot takes the snapshot away.
 	Volatile bool `json:"volatile,omitempty"`
