@@ -38,6 +38,7 @@ type Options struct {
 	Unusable  []api.Provider      // plug-ins that could not be started, and why
 	NewWriter func(config.Writer) (hooks.Writer, error)
 	RunDir    string          // /run/fermata: journal, and what is mounted
+	Machine   string          // this one, as in provider.Host
 	LinkDir   string          // of links to the devices of snapshots; empty: /dev/fermata
 	Clones    *clone.Provider // one of Providers; nil: no clones are made
 	Log       *slog.Logger
@@ -114,7 +115,7 @@ func (d *Daemon) refresh(ctx context.Context) error {
 		snaps, errs = append(snaps, good...), append(errs, bad)
 	}
 	manifests, err := d.store.Load()
-	c := catalog.Assemble(snaps, manifests)
+	c := catalog.Assemble(snaps, manifests, d.o.Machine)
 	d.mu.Lock()
 	d.contents, d.unlisted = c, errors.Join(errs...)
 	d.mu.Unlock()

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -124,6 +125,7 @@ func (d *Daemon) Status() api.Status {
 		s.Problems = append(s.Problems, fmt.Sprintf("set %s was not taken, and not undone either; what is left of it is removed before the next set: %s",
 			set, strings.ReplaceAll(d.undone[set].Error(), "\n", "; ")))
 	}
+	s.Problems = append(s.Problems, elsewhere(d.contents.Elsewhere)...)
 	for _, p := range d.o.Config.Problems {
 		s.Problems = append(s.Problems, p.Error())
 	}
@@ -131,6 +133,25 @@ func (d *Daemon) Status() api.Status {
 		s.Running, s.Phase = d.running.id, d.running.phase
 	}
 	return s
+}
+
+// elsewhere tells of what other hosts have not finished, or have left: they alone know.
+func elsewhere(snaps []provider.Snapshot) []string {
+	by := map[string][]string{}
+	for _, s := range snaps {
+		host := cmp.Or(s.Host, s.Machine)
+		by[host] = append(by[host], s.Name)
+	}
+	var out []string
+	for _, host := range slices.Sorted(maps.Keys(by)) {
+		slices.Sort(by[host])
+		text := strings.Join(by[host][:min(len(by[host]), 10)], ", ")
+		if n := len(by[host]) - 10; n > 0 {
+			text += fmt.Sprintf(" and %d more", n)
+		}
+		out = append(out, fmt.Sprintf("unfinished snapshots of host %s are left to it: %s (lvremove them if that host is gone for good)", host, text))
+	}
+	return out
 }
 
 // troubles are what does not return, each once.

@@ -39,6 +39,7 @@ var setList = list[api.Manifest]{
 		{name: "writers", help: "the writers that took part", wide: true, value: func(m api.Manifest) string { return writerNames(m) }},
 		{name: "reasons", help: "why the consistency is less than it could be", wide: true, value: func(m api.Manifest) string { return words(m.Reasons) }},
 		{name: "clone_of", help: "the set that it is a full copy of", wide: true, value: func(m api.Manifest) string { return m.CloneOf }},
+		{name: "host", help: "the host that took it", wide: true, value: func(m api.Manifest) string { return m.Host }},
 		{name: "labels", help: "its labels", wide: true, value: func(m api.Manifest) string { return labelText(m.Labels) }},
 	},
 }

@@ -65,7 +65,7 @@ func serve(dir, run string) error {
 	defer closePlugins(usable, log)
 	clones := &clone.Provider{Store: daemon.CloneStore(c)}
 	d := daemon.New(daemon.Options{
-		Version: version, Config: c, Log: log, RunDir: run,
+		Version: version, Config: c, Log: log, RunDir: run, Machine: provider.ThisHost().Machine,
 		Host:      daemon.System{Socket: guard.Socket, Notes: guard.Notes, Control: control},
 		Providers: slices.Concat(usable, providers(c, control, run, log), []provider.Provider{clones}), Clones: clones, Unusable: unusable, NewWriter: daemon.NewWriter,
 	})

@@ -3,6 +3,7 @@
 package catalog
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,6 +24,9 @@ type Contents struct {
 	Sets []api.Manifest
 	// Half are snapshots of sets that were never finished, or whose deletion was not: they are to be removed.
 	Half []provider.Snapshot
+	// Elsewhere are the half-made snapshots and the throw-away copies of other hosts that see the same volumes: theirs to
+	// remove, and perhaps about to be finished.
+	Elsewhere []provider.Snapshot
 	// Scratch are throw-away copies.
 	Scratch []provider.Snapshot
 	// Snapshots are those of finished sets, by set.
@@ -47,17 +51,21 @@ func WellFormed(snaps []provider.Snapshot) (good []provider.Snapshot, err error)
 }
 
 // Assemble sorts snapshots into sets. A set is finished if none of its snapshots is armed any more; the armed ones of a
-// set make all of it half-made, because finishing goes snapshot by snapshot.
-func Assemble(snaps []provider.Snapshot, manifests map[string]api.Manifest) Contents {
+// set make all of it half-made, because finishing goes snapshot by snapshot. What no host's tag stands on is ours, and what
+// this machine's does: see provider.Host.
+func Assemble(snaps []provider.Snapshot, manifests map[string]api.Manifest, machine string) Contents {
 	c := Contents{Snapshots: map[string][]provider.Snapshot{}}
-	armed := map[string]bool{}
+	armed, ours := map[string]bool{}, map[string]bool{}
 	for _, s := range snaps {
 		if s.Armed && !s.Scratch {
 			armed[s.Set.ID] = true
+			ours[s.Set.ID] = ours[s.Set.ID] || !foreign(s, machine) // this host has begun to delete it
 		}
 	}
 	for _, s := range snaps {
 		switch {
+		case s.Scratch && foreign(s, machine), armed[s.Set.ID] && !s.Scratch && !ours[s.Set.ID]:
+			c.Elsewhere = append(c.Elsewhere, s)
 		case s.Scratch:
 			c.Scratch = append(c.Scratch, s)
 		case armed[s.Set.ID]:
@@ -69,7 +77,7 @@ func Assemble(snaps []provider.Snapshot, manifests map[string]api.Manifest) Cont
 	for id, members := range c.Snapshots {
 		m, known := manifests[id]
 		if !known {
-			m = fromTags(id, members)
+			m = fromTags(id, members, machine)
 		}
 		m.State = api.Complete
 		if len(members) != members[0].Set.Members {
@@ -93,13 +101,21 @@ func Assemble(snaps []provider.Snapshot, manifests map[string]api.Manifest) Cont
 	return c
 }
 
+func foreign(s provider.Snapshot, machine string) bool {
+	return s.Machine != "" && s.Machine != machine
+}
+
 // fromTags makes as much of a manifest as tags carry.
-func fromTags(id string, members []provider.Snapshot) api.Manifest {
+func fromTags(id string, members []provider.Snapshot, machine string) api.Manifest {
 	first := members[0]
+	why := "the manifest was lost; this is what the volumes' tags tell"
+	if foreign(first, machine) {
+		why = fmt.Sprintf("host %s took it, and has its manifest; this is what the volumes' tags tell", cmp.Or(first.Host, first.Machine))
+	}
 	m := api.Manifest{
-		Version: 1, ID: id, Policy: first.Set.Policy, Consistency: api.Consistency(first.Consistency),
+		Version: 1, ID: id, Policy: first.Set.Policy, Host: cmp.Or(first.Host, first.Machine), Consistency: api.Consistency(first.Consistency),
 		Created: time.UnixMicro(first.Created).UTC(),
-		Reasons: []string{"the manifest was lost; this is what the volumes' tags tell"},
+		Reasons: []string{why},
 	}
 	for _, s := range members {
 		m.Volumes = append(m.Volumes, api.Snapshot{

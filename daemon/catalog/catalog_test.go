@@ -27,7 +27,7 @@ func TestAssemble(t *testing.T) {
 		snap("a", "vg/3", 2),                                // one is gone
 		snap("c", "vg/4", 2), snap("c", "vg/5", 2, "armed"), // a crash while finishing
 		snap("b", "vg/6", 2, "scratch"),
-	}, map[string]api.Manifest{"b": {ID: "b", Policy: "db", State: api.Complete}, "z": {ID: "z"}})
+	}, map[string]api.Manifest{"b": {ID: "b", Policy: "db", State: api.Complete}, "z": {ID: "z"}}, "here")
 
 	var got []string
 	for _, m := range c.Sets {
@@ -49,7 +49,7 @@ func TestAssembleInvalid(t *testing.T) {
 	lost, fleeting := snap("a", "vg/1", 2), snap("a", "vg/2", 2)
 	lost.Invalid, fleeting.Volatile = "its area overflowed", true
 	known := map[string]api.Manifest{"a": {ID: "a", Reasons: []string{"one"}, Volumes: []api.Snapshot{{Name: "vg/1"}, {Name: "vg/2"}}}}
-	m := Assemble([]provider.Snapshot{lost, fleeting}, known).Sets[0]
+	m := Assemble([]provider.Snapshot{lost, fleeting}, known, "here").Sets[0]
 	if m.State != api.Damaged || len(m.Reasons) != 2 || m.Volumes[0].Invalid == "" || m.Volumes[0].Volatile || !m.Volumes[1].Volatile {
 		t.Errorf("got %+v", m)
 	}
@@ -111,5 +111,43 @@ func TestWellFormed(t *testing.T) {
 		if (len(good) == 1) != tt.ok || (err == nil) != tt.ok {
 			t.Errorf("%q, %q: got %v, %v", tt.id, tt.point, good, err)
 		}
+	}
+}
+
+// Several hosts see the volumes: what another one has not finished is its own, what it has finished is a set like any other.
+func TestOtherHosts(t *testing.T) {
+	of := func(machine string, s provider.Snapshot) provider.Snapshot {
+		s.Machine, s.Host = machine, "host-"+machine
+		return s
+	}
+	c := Assemble([]provider.Snapshot{
+		of("there", snap("a", "vg/1", 2, "armed")), of("there", snap("a", "vg/2", 2)), // it finishes it at this moment
+		of("here", snap("b", "vg/3", 1, "armed")),
+		snap("c", "vg/4", 1, "armed"), // before there were such tags
+		of("there", snap("d", "vg/5", 1)),
+		of("here", snap("e", "vg/6", 2, "armed")), of("there", snap("e", "vg/7", 2)), // this host was deleting it
+		of("there", snap("d", "vg/8", 1, "scratch")), of("here", snap("d", "vg/9", 1, "scratch")), snap("d", "vg/10", 1, "scratch"),
+	}, nil, "here")
+	names := func(snaps []provider.Snapshot) (out []string) {
+		for _, s := range snaps {
+			out = append(out, s.Name)
+		}
+		return out
+	}
+	for what, x := range map[string][2][]string{
+		"half-made":  {names(c.Half), {"vg/3", "vg/4", "vg/6", "vg/7"}},
+		"elsewhere":  {names(c.Elsewhere), {"vg/1", "vg/2", "vg/8"}},
+		"throw-away": {names(c.Scratch), {"vg/9", "vg/10"}},
+	} {
+		if !cmp.Equal(x[0], x[1]) {
+			t.Errorf("%s: got %q, want %q", what, x[0], x[1])
+		}
+	}
+	if len(c.Sets) != 1 || c.Sets[0].ID != "d" || c.Sets[0].Host != "host-there" || c.Sets[0].State != api.Complete || len(c.Sets[0].Reasons) != 1 {
+		t.Errorf("sets: %+v", c.Sets)
+	}
+	nobody := Assemble([]provider.Snapshot{of("there", snap("a", "vg/1", 1, "armed"))}, nil, "")
+	if len(nobody.Half) != 0 || len(nobody.Elsewhere) != 1 {
+		t.Errorf("without a machine-id: %+v", nobody)
 	}
 }

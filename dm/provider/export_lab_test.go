@@ -12,7 +12,7 @@ import (
 func (p *Thick) ArmUntil(ctx context.Context, set Set, v Volume, n int) (more bool, err error) {
 	e := &thickSet{thick: p, lvmSet: lvmSet{lvmVolumes: &p.lvmVolumes, provider: p.Name(), remove: p.remove}}
 	m := e.add(set, v)
-	if err := p.lvm.CreateThickSnapshot(ctx, m.vg, m.lv, m.snapshot, cowSize(v, p.cow), cowChunk, tagsOf(set, v)...); err != nil {
+	if err := p.lvm.CreateThickSnapshot(ctx, m.vg, m.lv, m.snapshot, cowSize(v, p.cow), cowChunk, tagsOf(p.host, set, v)...); err != nil {
 		return false, err
 	}
 	if err := e.lock(ctx, e.find); err != nil {

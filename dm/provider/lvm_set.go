@@ -175,7 +175,7 @@ func (e *lvmSet) Finalize(ctx context.Context, f Final) ([]Snapshot, error) {
 		out = append(out, Snapshot{
 			Provider: e.provider, Set: m.set, Name: m.vg + "/" + m.snapshot, Origin: m.volume.Name, Size: m.volume.Size,
 			MountPoint: m.volume.MountPoint, FSType: m.volume.FSType, Options: m.volume.Options,
-			Consistency: f.Consistency, Created: f.Created,
+			Consistency: f.Consistency, Created: f.Created, Machine: e.host.Machine, Host: e.host.Name,
 		})
 	}
 	return out, nil

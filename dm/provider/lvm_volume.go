@@ -15,6 +15,7 @@ import (
 type lvmVolumes struct {
 	control *dm.Control
 	lvm     *lvm.LVM
+	host    Host
 }
 
 // lvmUUID begins the device-mapper uuid of every LVM device; that of a public one has no layer after its two uuids.
@@ -74,16 +75,17 @@ func (p *lvmVolumes) Problems() []string {
 
 // Mark tags finished snapshots as armed, all those of one volume group by one change of its metadata.
 func (p *lvmVolumes) Mark(ctx context.Context, snaps []Snapshot) error {
-	var finished []string
+	var finished []Snapshot
 	for _, s := range snaps {
 		if !s.Armed && !s.Scratch {
-			finished = append(finished, s.Name)
+			finished = append(finished, s)
 		}
 	}
 	if len(finished) == 0 {
 		return nil
 	}
-	return p.lvm.ChangeTags(ctx, finished, []string{tagArmed}, nil)
+	add, remove := markTags(p.host, finished)
+	return p.lvm.ChangeTags(ctx, namesOf(finished), add, remove)
 }
 
 // namesOf are the names of snapshots.

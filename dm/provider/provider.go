@@ -64,7 +64,8 @@ type Snapshot struct {
 	Scratch bool
 	// What the tags tell of the set, for a lost state directory.
 	MountPoint, FSType, Consistency string
-	Created                         int64 // Unix microseconds
+	Machine, Host                   string // who took it: see Host; empty: not known
+	Created                         int64  // Unix microseconds
 	Size                            uint64
 	// Options are what mount(2) must be told to find it on its device, beside what its filesystem type needs.
 	Options string

@@ -2,6 +2,7 @@ package provider
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -45,10 +46,10 @@ func untag(value string) string {
 	return b.String()
 }
 
-// tagsOf are the tags of a snapshot from its first moment: it is armed, and part of a set.
-func tagsOf(set Set, v Volume) []string {
+// tagsOf are the tags of a snapshot from its first moment: it is armed, and part of a set that a host takes.
+func tagsOf(host Host, set Set, v Volume) []string {
 	tags := []string{tagArmed, tag("set", set.ID), tag("members", strconv.Itoa(set.Members)), tag("origin", v.Name)}
-	for _, t := range [][2]string{{"policy", set.Policy}, {"mount", v.MountPoint}, {"fstype", v.FSType}, {"options", v.Options}} {
+	for _, t := range [][2]string{{"machine", host.Machine}, {"host", host.Name}, {"policy", set.Policy}, {"mount", v.MountPoint}, {"fstype", v.FSType}, {"options", v.Options}} {
 		if t[1] != "" && len(t[1]) < 300 { // a tag holds 1024 characters
 			tags = append(tags, tag(t[0], t[1]))
 		}
@@ -59,6 +60,20 @@ func tagsOf(set Set, v Volume) []string {
 // finalTags are what finishing a set adds.
 func finalTags(f Final) []string {
 	return []string{tag("consistency", f.Consistency), tag("created", strconv.FormatInt(f.Created, 10))}
+}
+
+// markTags are what makes finished snapshots half-made: armed, and this host's to remove, whoever has taken them.
+func markTags(host Host, snaps []Snapshot) (add, remove []string) {
+	add = []string{tagArmed}
+	for _, s := range snaps {
+		if t := tag("machine", s.Machine); s.Machine != "" && s.Machine != host.Machine && !slices.Contains(remove, t) {
+			remove = append(remove, t)
+		}
+	}
+	if len(remove) > 0 && host.Machine != "" {
+		add = append(add, tag("machine", host.Machine))
+	}
+	return add, remove
 }
 
 // parseTags reads a snapshot's tags; ok is false if it is none of ours.
@@ -85,6 +100,10 @@ func parseTags(tags []string) (s Snapshot, ok bool) {
 			s.Set.Policy = value
 		case "members":
 			s.Set.Members, _ = strconv.Atoi(value) // garbage: 0, and the set counts as damaged
+		case "machine":
+			s.Machine = value
+		case "host":
+			s.Host = value
 		case "origin":
 			s.Origin = value
 		case "mount":

@@ -28,7 +28,7 @@ type Thick struct {
 // NewThick makes the provider. cow is for volumes whose policy does not say how large the copy-on-write area is to be;
 // reserve is what must stay free of a volume group, of whose size it can be a share.
 func NewThick(c *dm.Control, l *lvm.LVM, cow COW, reserve Share) *Thick {
-	return &Thick{lvmVolumes: lvmVolumes{control: c, lvm: l}, cow: cow, reserve: reserve}
+	return &Thick{lvmVolumes: lvmVolumes{control: c, lvm: l, host: ThisHost()}, cow: cow, reserve: reserve}
 }
 
 func (*Thick) Name() string { return "thick" }

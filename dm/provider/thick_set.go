@@ -34,7 +34,7 @@ func (p *Thick) Prepare(ctx context.Context, set Set, vols []Volume) (Enlistment
 	for _, v := range vols {
 		m := e.add(set, v)
 		size := cowSize(v, p.cow)
-		if err := p.lvm.CreateThickSnapshot(ctx, m.vg, m.lv, m.snapshot, size, cowChunk, tagsOf(set, v)...); err != nil {
+		if err := p.lvm.CreateThickSnapshot(ctx, m.vg, m.lv, m.snapshot, size, cowChunk, tagsOf(p.host, set, v)...); err != nil {
 			return e, fmt.Errorf("cannot arm a snapshot of %s: %w", v.Name, err)
 		}
 	}

@@ -32,7 +32,7 @@ type Share interface {
 
 // NewThin makes the provider.
 func NewThin(c *dm.Control, l *lvm.LVM, r Reserve) *Thin {
-	return &Thin{lvmVolumes: lvmVolumes{control: c, lvm: l}, reserve: r}
+	return &Thin{lvmVolumes: lvmVolumes{control: c, lvm: l, host: ThisHost()}, reserve: r}
 }
 
 func (*Thin) Name() string { return "thin" }
@@ -259,8 +259,8 @@ const ScratchSuffix = ".scratch"
 func (p *Thin) Copy(ctx context.Context, s Snapshot) (Snapshot, error) {
 	vg, lv, _ := strings.Cut(s.Name, "/")
 	c := s
-	c.Scratch, c.Name = true, s.Name+ScratchSuffix
-	tags := append(tagsOf(s.Set, Volume{Name: s.Origin, MountPoint: s.MountPoint, FSType: s.FSType, Options: s.Options}), tagScratch)
+	c.Scratch, c.Name, c.Machine, c.Host = true, s.Name+ScratchSuffix, p.host.Machine, p.host.Name
+	tags := append(tagsOf(p.host, s.Set, Volume{Name: s.Origin, MountPoint: s.MountPoint, FSType: s.FSType, Options: s.Options}), tagScratch)
 	tags = slices.DeleteFunc(tags, func(t string) bool { return t == tagArmed })
 	return c, p.lvm.CreateThinSnapshot(ctx, vg, lv, lv+ScratchSuffix, false, tags...)
 }

@@ -38,7 +38,7 @@ func (p *Thin) Prepare(ctx context.Context, set Set, vols []Volume) (Enlistment,
 			return e, err
 		}
 		m := e.add(set, v)
-		if err := p.lvm.CreateThinSnapshot(ctx, m.vg, m.lv, m.snapshot, true, tagsOf(set, v)...); err != nil {
+		if err := p.lvm.CreateThinSnapshot(ctx, m.vg, m.lv, m.snapshot, true, tagsOf(p.host, set, v)...); err != nil {
 			return e, fmt.Errorf("cannot arm a snapshot of %s: %w", v.Name, err)
 		}
 		e.loads = append(e.loads, thinLoad{lvmMember: m, pool: t.Pool, originID: t.ID})
