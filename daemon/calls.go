@@ -26,6 +26,8 @@ type call struct {
 	key  string
 	what string // "a flush of /srv": that has not returned
 	fail string // "write out /srv": that cannot be done
+	// advice is what may be wrong; empty: diskAdvice.
+	advice string
 	// grace is what a call gets that heeds the context, to end by itself.
 	grace time.Duration
 
@@ -64,7 +66,7 @@ func (c *calls) do(ctx context.Context, x call, f func() error) error {
 	default:
 	}
 	x.left = true
-	return classed(api.Cancelled, fmt.Errorf("cannot %s: it has not returned for %s (%s): %w", x.fail, x.age(), diskAdvice, context.Cause(ctx)))
+	return classed(api.Cancelled, fmt.Errorf("cannot %s: it has not returned for %s (%s): %w", x.fail, x.age(), x.advise(), context.Cause(ctx)))
 }
 
 // enter waits until no other call of the key runs, and refuses one behind a call that was left.
@@ -145,8 +147,10 @@ func (c *calls) problems() []string {
 }
 
 func (x *call) problem() error {
-	return errors.New(x.what + " has not returned for " + x.age() + " (" + diskAdvice + ")")
+	return errors.New(x.what + " has not returned for " + x.age() + " (" + x.advise() + ")")
 }
+
+func (x *call) advise() string { return cmp.Or(x.advice, diskAdvice) }
 
 func (x *call) age() string { return fmt.Sprintf("%d s", int(time.Since(x.begun).Seconds())) }
 

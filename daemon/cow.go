@@ -9,34 +9,6 @@ import (
 	"github.com/fermata-project/fermata/dm/provider"
 )
 
-// withUsage adds to volumes how full the copy-on-write areas of their snapshots are. It asks the kernel only; what cannot
-// be known is left out. An area that has overflowed since the snapshots were listed makes its snapshot invalid.
-func (d *Daemon) withUsage(m *api.Manifest, snaps []provider.Snapshot) {
-	for _, s := range snaps {
-		p, err := d.provider(s.Provider)
-		u, ok := p.(provider.Usager)
-		if err != nil || !ok {
-			continue
-		}
-		usage, err := u.Usage(s)
-		if err != nil {
-			continue
-		}
-		for i := range m.Volumes {
-			v := &m.Volumes[i]
-			if v.Name != s.Name {
-				continue
-			}
-			v.COW = &api.COW{Size: usage.Size, Used: usage.Used, Metadata: usage.Metadata}
-			if usage.Invalid && v.Invalid == "" {
-				v.Invalid = "its copy-on-write area has overflowed or lost its storage"
-				m.State = api.Damaged
-				m.Reasons = append(m.Reasons, fmt.Sprintf("the snapshot of %s is lost: %s", v.Volume, v.Invalid))
-			}
-		}
-	}
-}
-
 // ResizeSet grows the copy-on-write areas of a set's snapshots, or of one.
 func (d *Daemon) ResizeSet(ctx context.Context, id string, o api.ResizeOptions) (done []api.Snapshot, err error) {
 	release, err := d.turn.take(ctx, false)
@@ -73,7 +45,7 @@ func (d *Daemon) ResizeSet(ctx context.Context, id string, o api.ResizeOptions) 
 	if m, snaps, err = d.find(m.ID); err != nil {
 		return nil, errors.Join(append(errs, err)...)
 	}
-	m = d.told(m, snaps)
+	m = d.told(m, snaps, d.usages(snaps))
 	for _, v := range m.Volumes {
 		for _, s := range meant {
 			if v.Name == s.Name {

@@ -151,8 +151,13 @@ func (d *Daemon) Sets() []api.Manifest {
 	d.mu.Lock()
 	sets, snaps := slices.Clone(d.contents.Sets), d.contents.Snapshots
 	d.mu.Unlock()
+	var all []provider.Snapshot
+	for _, m := range sets {
+		all = append(all, snaps[m.ID]...)
+	}
+	usages := d.usages(all)
 	for i := range sets {
-		sets[i] = d.told(sets[i], snaps[sets[i].ID])
+		sets[i] = d.told(sets[i], snaps[sets[i].ID], usages)
 	}
 	for _, c := range d.clonings() {
 		if !c.ending.Load() {
@@ -164,10 +169,10 @@ func (d *Daemon) Sets() []api.Manifest {
 }
 
 // told is a manifest with what changes by itself: mounts, and the use of copy-on-write areas.
-func (d *Daemon) told(m api.Manifest, snaps []provider.Snapshot) api.Manifest {
+func (d *Daemon) told(m api.Manifest, snaps []provider.Snapshot, usages map[[2]string]usage) api.Manifest {
 	m.Mounts = d.mounted(m)
 	m.Volumes, m.Reasons = slices.Clone(m.Volumes), slices.Clip(m.Reasons)
-	d.withUsage(&m, snaps)
+	withUsage(&m, snaps, usages)
 	return m
 }
 
@@ -265,13 +270,7 @@ func (d *Daemon) remove(ctx context.Context, snaps []provider.Snapshot) error {
 func (d *Daemon) each(snaps []provider.Snapshot, do func(provider.Provider, []provider.Snapshot) error) error {
 	var errs []error
 	for _, p := range d.o.Providers {
-		var mine []provider.Snapshot
-		for _, s := range snaps {
-			if s.Provider == p.Name() {
-				mine = append(mine, s)
-			}
-		}
-		if len(mine) > 0 {
+		if mine := ofProvider(p, snaps); len(mine) > 0 {
 			errs = append(errs, do(p, mine))
 		}
 	}

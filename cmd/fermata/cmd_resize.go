@@ -31,7 +31,10 @@ func cowOf(s api.Snapshot) api.COW {
 
 // cowUse is how full a snapshot's copy-on-write area is; of one that has none it is empty.
 func cowUse(s api.Snapshot) string {
-	if s.COW == nil {
+	switch {
+	case s.COWUnknown != "":
+		return "unknown"
+	case s.COW == nil:
 		return ""
 	}
 	return share(s.COW.Used, s.COW.Size)

@@ -66,7 +66,7 @@ func (a *app) section(title string, rows [][]string) {
 
 func volumeRows(volumes []api.Snapshot) [][]string {
 	rows := [][]string{{"mounted on", "volume", "fs", "size", "provider", "snapshot", "frozen"}}
-	if slices.ContainsFunc(volumes, func(v api.Snapshot) bool { return v.COW != nil }) {
+	if slices.ContainsFunc(volumes, func(v api.Snapshot) bool { return cowUse(v) != "" }) {
 		rows[0] = append(rows[0], "copy-on-write used")
 	}
 	for _, v := range volumes {
@@ -85,6 +85,7 @@ func volumeRows(volumes []api.Snapshot) [][]string {
 			}
 		}
 		note("inside "+v.Inside+", as a file", v.Inside != "")
+		note("copy-on-write use: "+v.COWUnknown, v.COWUnknown != "")
 		note("volatile: a reboot takes it away", v.Volatile)
 		note("lost: "+v.Invalid, v.Invalid != "")
 		for _, p := range slices.Sorted(maps.Keys(v.Refused)) {

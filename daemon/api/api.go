@@ -170,6 +170,8 @@ type Snapshot struct {
 	// COW is the snapshot's own copy-on-write area, for a provider whose snapshots have one; it is not part of the stored
 	// document.
 	COW *COW `json:"cow,omitempty"`
+	// COWUnknown says why nobody knows how full that area is.
+	COWUnknown string `json:"cow_unknown,omitempty"`
 	// Refused says, in a plan, why other providers do not take the volume.
 	Refused map[string]string `json:"refused,omitempty"`
 }
