@@ -2,11 +2,14 @@ package fsfreeze
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -28,13 +31,13 @@ func LockMemory() (unlock func() error, err error) {
 }
 
 // PinMemory keeps everything that this process has in memory there, now and later, and reads in every page of its
-// program: a page that has to be read from a suspended device, or from swap on one, is a deadlock. Anonymous memory that
-// has never been touched is left alone (MCL_ONFAULT, mlockall(2)): there is nothing to read in for it, and the Go runtime
-// maps some 64 MiB of it that it does not use.
+// program and every page that has been swapped out: a page that has to be read from a suspended device in the window is a
+// deadlock. Anonymous memory that has never been touched is left alone (MCL_ONFAULT, mlockall(2)): there is nothing to read
+// in for it, and the Go runtime maps some 64 MiB of it that it does not use.
 func PinMemory() error {
 	err := unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT)
 	if err == nil {
-		err = touchProgram()
+		err = readIn()
 	}
 	if err != nil {
 		return fmt.Errorf("cannot lock memory: %w (the unit needs LimitMEMLOCK=infinity)", err)
@@ -42,27 +45,70 @@ func PinMemory() error {
 	return nil
 }
 
-// touchProgram reads in every page that is mapped from a file, and locks it.
-func touchProgram() error {
-	f, err := os.Open("/proc/self/maps")
+// mapping is a part of a process's memory.
+type mapping struct {
+	from, to uintptr
+	readable bool
+	file     bool   // it shows a file
+	swapped  uint64 // KiB of it that are in swap
+}
+
+// parseMappings reads smaps (proc_pid_smaps(5)).
+func parseMappings(smaps io.Reader) ([]mapping, error) {
+	var out []mapping
+	lines := bufio.NewScanner(smaps)
+	for lines.Scan() {
+		fields := strings.Fields(lines.Text())
+		if len(fields) < 2 {
+			continue
+		}
+		key, value, err := fields[0], fields[1], error(nil)
+		switch {
+		case key == "Swap:" && len(out) > 0:
+			out[len(out)-1].swapped, err = strconv.ParseUint(value, 10, 64)
+		case !strings.HasSuffix(key, ":") && len(fields) >= 5: // address perms offset dev inode path
+			m := mapping{readable: strings.HasPrefix(value, "r"), file: fields[4] != "0"}
+			_, err = fmt.Sscanf(key, "%x-%x", &m.from, &m.to)
+			out = append(out, m)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("cannot understand %q in smaps: %w", lines.Text(), err)
+		}
+	}
+	return out, lines.Err()
+}
+
+// readIn reads in what is in memory only later, or not any more: files that are mapped, and what was swapped out. What is
+// locked on fault stays from then on.
+func readIn() (err error) {
+	smaps, err := os.ReadFile("/proc/self/smaps") // in one piece: it is our own memory that changes meanwhile
 	if err != nil {
 		return err
 	}
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		var from, to uintptr
-		fields := strings.Fields(lines.Text()) // address perms offset dev inode path (proc_pid_maps(5))
-		if len(fields) < 6 || fields[4] == "0" || !strings.HasPrefix(fields[1], "r") {
-			continue
-		}
-		if _, err := fmt.Sscanf(fields[0], "%x-%x", &from, &to); err != nil {
-			continue
-		}
-		if _, _, errno := unix.Syscall(unix.SYS_MLOCK, from, to-from, 0); errno != 0 {
-			return errors.Join(errno, f.Close())
+	mappings, err := parseMappings(bytes.NewReader(smaps))
+	if err != nil {
+		return err
+	}
+	mem, err := os.Open("/proc/self/mem")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, mem.Close()) }()
+	for _, m := range mappings {
+		switch {
+		case !m.readable:
+		case m.file:
+			if _, _, errno := unix.Syscall(unix.SYS_MLOCK, m.from, m.to-m.from, 0); errno != 0 {
+				return errno
+			}
+		case m.swapped > 0:
+			// Reading finds the swapped pages, and takes no memory for those that were never touched, which mlock would.
+			if _, err := io.Copy(io.Discard, io.NewSectionReader(mem, int64(m.from), int64(m.to-m.from))); err != nil {
+				return fmt.Errorf("cannot read what was swapped out: %w", err)
+			}
 		}
 	}
-	return errors.Join(lines.Err(), f.Close())
+	return nil
 }
 
 // ThawPath thaws the filesystem that is mounted at path; false if it was not frozen.
