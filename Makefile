@@ -45,6 +45,15 @@ order: setup ## the order test of four kinds of volume: 200 sets on 6.1, 20 on 5
 		$(GO) test -tags lab -count=1 -v -timeout 3h -exec '$(GO) run $(CURDIR)/lab test' -run TestOrderMixed ./lab/system || exit 1; \
 	done
 
+.PHONY: root
+root: setup ## sets of a root on a volume that is in the set, with kills of the daemon: 20 on 6.1, 1 on 5.10 and on 6.12
+	@for run in 6.1=20 5.10=1 6.12=1; do \
+		echo "Linux $${run%=*}:"; \
+		FERMATA_LAB_KERNEL=$${run%=*} FERMATA_LAB_SYSTEMD=1 FERMATA_LAB_ROOT_VOLUME=1 FERMATA_LAB_TIMEOUT=1h \
+		FERMATA_LAB_ENV="FERMATA_ROOT_SETS=$${run#*=}" \
+		$(GO) test -tags lab -count=1 -v -timeout 1h -exec '$(GO) run $(CURDIR)/lab test' -run TestRootVolume ./lab/system || exit 1; \
+	done
+
 .PHONY: test-host
 test-host: host-tools ## only the tests that need no guest
 	$(GO) test -short -skip ^TestGuest ./...

@@ -5,8 +5,11 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/fermata-project/fermata/lab/inside"
 )
 
 const usage = `usage:
@@ -22,6 +25,8 @@ options:
   --kernel VERSION   6.1 (default), 5.10 or 6.12
   --no-systemd       a small init of the lab's own: faster; no bus, no udev
   --disk SIZE        a fresh disk, named in $LAB_DISKS; may be repeated
+  --root-volume      the root is ext4 on a thin logical volume, lab/root, on a disk of
+                     its own, instead of an overlay in memory
   --timeout TIME     kill the guest after so long (default 10m)
   --mem SIZE         the guest's memory (default 1G)
   --env NAME[=VALUE] pass a variable to the command; may be repeated
@@ -41,7 +46,7 @@ its writer does not run before the act.
 
 lab test takes them from the environment: FERMATA_LAB_KERNEL, FERMATA_LAB_SYSTEMD=1,
 FERMATA_LAB_DISKS="2G 2G", FERMATA_LAB_TIMEOUT, FERMATA_LAB_MEM,
-FERMATA_LAB_ENV="NAME NAME=VALUE", FERMATA_LAB_PROGRAMS=0.
+FERMATA_LAB_ENV="NAME NAME=VALUE", FERMATA_LAB_PROGRAMS=0, FERMATA_LAB_ROOT_VOLUME=1.
 
 go test runs it in each package's own directory, so by its full name:
   go test -exec 'go run github.com/fermata-project/fermata/lab test' ./...
@@ -63,6 +68,7 @@ type options struct {
 	kernel   string
 	systemd  bool
 	programs bool
+	volume   bool    // the root is a volume, on the first disk
 	disks    []int64 // bytes
 	timeout  time.Duration
 	memory   int64    // bytes
@@ -90,6 +96,7 @@ func parseOptions(verb string, args, environ []string) (options, error) {
 	f.Usage = func() { fmt.Fprint(os.Stdout, usage) }
 	f.StringVar(&o.kernel, "kernel", o.kernel, "")
 	f.BoolFunc("no-systemd", "", func(string) error { o.systemd = false; return nil })
+	f.BoolFunc("root-volume", "", func(string) error { return useRootVolume(&o) })
 	f.BoolFunc("no-programs", "", func(string) error { o.programs = false; return nil })
 	f.Func("disk", "", func(s string) error { return addDisk(&o, s) })
 	f.Func("timeout", "", func(s string) error { return setTimeout(&o, s) })
@@ -143,6 +150,10 @@ func parseTest(o options, args, environ []string) (options, error) {
 			o.programs = value != "0"
 		case "FERMATA_LAB_DISKS":
 			disks = value
+		case "FERMATA_LAB_ROOT_VOLUME":
+			if value == "1" {
+				err = useRootVolume(&o)
+			}
 		case "FERMATA_LAB_TIMEOUT":
 			err = setTimeout(&o, value)
 		case "FERMATA_LAB_MEM":
@@ -200,6 +211,18 @@ func addDisk(o *options, s string) error {
 		return fmt.Errorf("a guest has room for %d disks", maxDisks)
 	}
 	o.disks = append(o.disks, size)
+	return nil
+}
+
+// useRootVolume gives the guest a disk for its root, before all others.
+func useRootVolume(o *options) error {
+	if o.volume {
+		return nil
+	}
+	if len(o.disks) == maxDisks {
+		return fmt.Errorf("a guest has room for %d disks", maxDisks)
+	}
+	o.volume, o.disks = true, slices.Insert(o.disks, 0, inside.RootDisk)
 	return nil
 }
 

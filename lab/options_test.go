@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/fermata-project/fermata/lab/inside"
 )
 
 func TestParseSize(t *testing.T) {
@@ -43,6 +45,9 @@ func TestParseOptions(t *testing.T) {
 		{args: "run --kernel 5.10 --no-systemd --no-programs --disk 1G --disk 2M --timeout 5s --mem 2G --env A --env B=2 --env NOT --env EMPTY -- ls -l",
 			want: options{kernel: "5.10", disks: []int64{1 << 30, 2 << 20}, timeout: 5 * time.Second, memory: 2 << 30,
 				env: []string{"A=1", "B=2", "EMPTY="}, command: []string{"ls", "-l"}}},
+		{args: "run --disk 1G --root-volume -- a", want: with(func(o *options) {
+			o.volume, o.disks, o.command = true, []int64{inside.RootDisk, 1 << 30}, []string{"a"}
+		})},
 		{args: "shell", want: with(func(o *options) { o.shell, o.command = true, []string{"/bin/bash", "-l"} })},
 		{args: "setup --kernel 6.12", want: with(func(o *options) { o.kernel, o.command = "6.12", []string{} })},
 		{args: "run", err: "run wants a command"},
@@ -73,6 +78,8 @@ func TestParseOptions(t *testing.T) {
 			"FERMATA_LAB_TIMEOUT=1m", "FERMATA_LAB_MEM=512M", "FERMATA_LAB_ENV=A C=3", "FERMATA_LAB_PROGRAMS=0"},
 			want: options{kernel: "6.12", systemd: true, test: true, disks: []int64{1 << 30}, timeout: time.Minute,
 				memory: 512 << 20, env: []string{"A=1", "C=3"}, command: []string{"x.test"}}},
+		{args: "test x.test", environ: []string{"FERMATA_LAB_ROOT_VOLUME=1", "FERMATA_LAB_DISKS=1G"}, want: options{kernel: "6.1", programs: true,
+			test: true, volume: true, disks: []int64{inside.RootDisk, 1 << 30}, timeout: defaultTimeout, memory: defaultMemory, command: []string{"x.test"}}},
 		{args: "test x.test", environ: []string{"FERMATA_LAB_DISKS="}, want: options{kernel: "6.1", programs: true, test: true,
 			timeout: defaultTimeout, memory: defaultMemory, command: []string{"x.test"}}},
 		{args: "test x.test", environ: []string{"FERMATA_LAB_MEM=lots"}, err: "bad FERMATA_LAB_MEM"},

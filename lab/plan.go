@@ -18,16 +18,21 @@ func makePlan(o options, p parts) (inside.Plan, error) {
 	}
 	seed := make([]byte, 64)
 	rand.Read(seed)
+	disks, root := diskNames(len(o.disks)), ""
+	if o.volume {
+		root, disks = disks[0], disks[1:]
+	}
 	plan := inside.Plan{
 		Seed:     seed,
 		Modules:  p.kernel.modules,
 		Release:  p.kernel.release,
 		Programs: p.programs != "",
+		Root:     root,
 		Systemd:  o.systemd,
 		Shares:   []inside.Share{{Path: p.repository}},
 		Command:  o.command,
 		Dir:      cwd,
-		Env:      append([]string{"FERMATA_LAB=1", "LAB=" + inside.SharedDir + "/" + inside.AgentFile, "LAB_DISKS=" + strings.Join(diskNames(len(o.disks)), " ")}, o.env...),
+		Env:      append([]string{"FERMATA_LAB=1", "LAB=" + inside.SharedDir + "/" + inside.AgentFile, "LAB_DISKS=" + strings.Join(disks, " ")}, o.env...),
 		Shell:    o.shell,
 	}
 	if o.test {

@@ -24,7 +24,7 @@ const (
 )
 
 // StageDirs are the directories that the lab makes in the guest's first root.
-var StageDirs = []string{"/dev", "/proc", stageShared, stageModules, stageImage, stagePrograms, stageUpper, stageRoot}
+var StageDirs = []string{"/dev", "/proc", stageShared, stageModules, stageImage, stagePrograms, stageUpper, stageRoot, stageVolume}
 
 // Init is the guest's first process: it makes the root filesystem, writable over
 // the read-only image, and hands over to the init that the plan asks for. It
@@ -49,7 +49,14 @@ func start() error {
 	if err := addEntropy(plan.Seed); err != nil {
 		return err
 	}
-	if err := enterRoot(); err != nil {
+	root := stageRoot
+	if plan.Root != "" {
+		if err := moveToVolume(plan); err != nil {
+			return err
+		}
+		root = stageVolume
+	}
+	if err := enterRoot(root); err != nil {
 		return err
 	}
 	if plan.Systemd {
@@ -97,17 +104,22 @@ func makeRoot(p Plan) error {
 	m.mount("tmpfs", stageRoot+"/run", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=755")
 	m.mkdir(stageRoot + SharedDir)
 	m.mount(stageShared, stageRoot+SharedDir, "", unix.MS_BIND, "")
-	m.write(stageRoot+"/etc/machine-id", machineID)
-	modules := stageRoot + "/usr/lib/modules/" + p.Release
-	m.mkdir(modules)
-	m.mount(stageModules, modules, "", unix.MS_BIND, "")
+	m.finish(stageRoot, p)
 	return m.err
 }
 
-// enterRoot makes stageRoot the root. The first root is not a mount of its own
+// finish gives a root filesystem what belongs to this guest.
+func (m *mounter) finish(root string, p Plan) {
+	m.write(root+"/etc/machine-id", machineID)
+	modules := root + "/usr/lib/modules/" + p.Release
+	m.mkdir(modules)
+	m.mount(stageModules, modules, "", unix.MS_BIND, "")
+}
+
+// enterRoot makes a directory the root. The first root is not a mount of its own
 // that could be unmounted, so it is only covered.
-func enterRoot() error {
-	if err := unix.Chdir(stageRoot); err != nil {
+func enterRoot(root string) error {
+	if err := unix.Chdir(root); err != nil {
 		return os.NewSyscallError("chdir", err)
 	}
 	if err := unix.Mount(".", "/", "", unix.MS_MOVE, ""); err != nil {

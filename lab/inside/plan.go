@@ -48,6 +48,9 @@ type Plan struct {
 	// Programs says whether ProgramsDevice holds the project's programs, to be
 	// laid over the image.
 	Programs bool
+	// Root is the disk whose thin volume, RootVolume, is to be the root; empty: an
+	// overlay of the image, in memory.
+	Root string
 	// Systemd chooses the init: systemd, or a small one of the lab's own.
 	Systemd bool
 	// Shares are directories of the host, mounted at their own path.

@@ -18,6 +18,7 @@ type stage struct {
 	// kernel of the guests that its tests run in; empty: they run on the host.
 	kernel  string
 	systemd bool
+	root    bool     // their root is a volume
 	env     []string // for the guest
 	args    []string
 	// folders whose packages are tested that have files *_lab_test.go: those are for guests.
@@ -27,9 +28,10 @@ type stage struct {
 // stages is everything, the longest first among those that run side by side.
 var stages = []stage{
 	{name: "host", alone: true, args: []string{"-skip", guestTests, "./..."}},
-	{name: "system 6.1", kernel: "6.1", systemd: true, args: []string{"-skip", "TestOrder|" + elsewhere, "./lab/system"}},
+	{name: "system 6.1", kernel: "6.1", systemd: true, args: []string{"-skip", "TestOrder|" + rooted + "|" + elsewhere, "./lab/system"}},
 	{name: "order 6.12", kernel: "6.12", systemd: true, env: []string{"FERMATA_ORDER_SETS=50"}, args: []string{"-run", "Order$", "./lab/system"}},
 	{name: "mixed order 6.1", kernel: "6.1", systemd: true, env: []string{"FERMATA_ORDER_SETS=20"}, args: []string{"-run", "TestOrderMixed", "./lab/system"}},
+	{name: "root 6.1", kernel: "6.1", systemd: true, root: true, args: []string{"-run", rooted, "./lab/system"}},
 	{name: "lab", args: []string{"-run", guestTests, "./lab"}},
 	{name: "guest 6.1", kernel: "6.1", folders: []string{"dm", "fsfreeze", "hooks", "cmd"}},
 	{name: "system 6.12", kernel: "6.12", systemd: true, env: []string{"FERMATA_ORDER_SETS=2"}, args: []string{"-run", short + "|" + elsewhere, "./lab/system"}},
@@ -46,6 +48,9 @@ const guestTests = "^TestGuest"
 
 // elsewhere are tests of the whole daemon that run on 6.12 alone, which is the fastest kernel in a guest.
 const elsewhere = "TestClone|TestOverflow|TestGroupInFile|TestOneVolume|TestStacked|TestSubvolumeByDM|TestOddMountPoint"
+
+// rooted are tests that need a guest whose root is a volume.
+const rooted = "TestRootVolume"
 
 // long are tests that the slowest kernel in a guest is spared.
 const long = "TestDMDevice|TestDMDeath|TestDMArea|TestThickDeath|TestMisbehaviour"
@@ -107,6 +112,9 @@ func (s stage) environment() []string {
 		return nil
 	}
 	env := []string{"FERMATA_LAB_KERNEL=" + s.kernel, "FERMATA_LAB_DISKS=2G 2G", "FERMATA_LAB_TIMEOUT=38m", "FERMATA_LAB_ENV=" + strings.Join(s.env, " ")}
+	if s.root {
+		env = append(env, "FERMATA_LAB_ROOT_VOLUME=1")
+	}
 	if s.systemd {
 		return append(env, "FERMATA_LAB_SYSTEMD=1")
 	}
