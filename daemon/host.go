@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
-	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -219,46 +217,4 @@ func (System) Unmount(path string) error {
 		return fmt.Errorf("cannot unmount %s: %w", path, err)
 	}
 	return nil
-}
-
-// Rescue thaws and resumes what a dead transaction held, if the guard cannot have done it.
-func (s System) Rescue(h held) ([]string, error) {
-	var did []string
-	var errs []error
-	for _, dev := range h.Devices {
-		ref := dm.ByDev(dm.Dev(dev))
-		info, err := s.Control.Info(ref)
-		if errors.Is(err, unix.ENXIO) || err == nil && !info.Suspended {
-			continue
-		}
-		if err == nil {
-			err = s.Control.Resume(ref, dm.SkipLockFS)
-		}
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		did = append(did, "resumed "+info.Name)
-	}
-	mounts, err := s.Mounts()
-	if err != nil {
-		return did, errors.Join(append(errs, err)...)
-	}
-	for _, f := range slices.Backward(h.Filesystems) { // bottom up: a thaw waits for the filesystem below
-		// By its number: it may have been unmounted there, or covered, and still be frozen elsewhere.
-		i := slices.IndexFunc(mounts, func(m fsfreeze.Mount) bool {
-			at, ok := fsfreeze.At(mounts, m.Point)
-			return ok && at.Dev == f.Dev
-		})
-		if i < 0 {
-			did = append(did, "left alone "+f.Point+", which is not mounted any more")
-			continue
-		}
-		thawed, err := fsfreeze.ThawPath(filepath.Clean(mounts[i].Point))
-		if thawed {
-			did = append(did, "thawed "+f.Point)
-		}
-		errs = append(errs, err)
-	}
-	return did, errors.Join(errs...)
 }

@@ -110,20 +110,3 @@ func readIn() (err error) {
 	}
 	return nil
 }
-
-// ThawPath thaws the filesystem that is mounted at path; false if it was not frozen.
-func ThawPath(path string) (thawed bool, err error) {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NOATIME|unix.O_CLOEXEC|unix.O_DIRECTORY, 0)
-	if err != nil {
-		return false, &Error{"thaw", path, err}
-	}
-	err = Thaw(fd)
-	thawed = err == nil
-	if errors.Is(err, unix.EINVAL) {
-		err = nil // not frozen
-	}
-	if err != nil {
-		err = &Error{"thaw", path, err}
-	}
-	return thawed, errors.Join(err, unix.Close(fd))
-}

@@ -67,7 +67,7 @@ func Run(o Options) (Report, error) {
 	problem(err, true)
 	control, err := dm.Open()
 	if err == nil {
-		s.Suspended, err = suspended(control)
+		s.Suspended, err = Suspended(control)
 	} else if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) {
 		err = nil // no device-mapper: nothing is suspended
 	}
@@ -78,7 +78,7 @@ func Run(o Options) (Report, error) {
 
 	plan, err := rescue.Decide(s, o.Request)
 	problem(err, true)
-	r.Outcomes = append(r.Outcomes, rescue.Act(plan, resumer(control, plan), o.Limit)...)
+	r.Outcomes = append(r.Outcomes, rescue.Act(plan, Resumer(control, plan), o.Limit)...)
 
 	// Everything is released that can be: from here on it may write.
 	for _, d := range plan.Left {
@@ -112,8 +112,8 @@ func transactions(left []journal.Leftover, notes string) ([]rescue.Transaction, 
 	return out, errors.Join(errs...)
 }
 
-// suspended lists the suspended devices. One without a live table is still being made, and nobody waits for it.
-func suspended(control *dm.Control) ([]rescue.Device, error) {
+// Suspended lists the suspended devices. One without a live table is still being made, and nobody waits for it.
+func Suspended(control *dm.Control) ([]rescue.Device, error) {
 	list, err := control.List()
 	var out []rescue.Device
 	for _, e := range list {
@@ -141,9 +141,9 @@ func below(mounts []fsfreeze.Mount) map[uint64][]uint64 {
 	return out
 }
 
-// resumer prepares the resume of every device of the plan: an attempt is two ioctls, and neither udev nor a device node
+// Resumer prepares the resume of every device of the plan: an attempt is two ioctls, and neither udev nor a device node
 // is waited for.
-func resumer(control *dm.Control, p rescue.Plan) func(uint64) error {
+func Resumer(control *dm.Control, p rescue.Plan) func(uint64) error {
 	type calls struct{ info, resume *dm.Call }
 	prepared := map[uint64]calls{}
 	for _, t := range p.Targets {
