@@ -8,6 +8,7 @@ import (
 
 	"github.com/fermata-project/fermata/config"
 	"github.com/fermata-project/fermata/dm"
+	"github.com/fermata-project/fermata/dm/provider"
 	"github.com/fermata-project/fermata/fsfreeze"
 )
 
@@ -47,6 +48,8 @@ func (d *Daemon) choose(m member, wanted string) (member, error) {
 		}
 		c, err := p.Claim(m.vol)
 		switch {
+		case errors.Is(err, provider.ErrNoVolumes) && wanted == "":
+			// it never comes into question, so nobody asks why
 		case err != nil:
 			m.refused[p.Name()] = err.Error()
 		case m.provider != nil:
@@ -67,11 +70,15 @@ func (d *Daemon) choose(m member, wanted string) (member, error) {
 		return m, fmt.Errorf("no provider takes it (%s)", strings.Join(why, "; "))
 	}
 	m.vol.Name = m.claim.Name
-	if m.claim.Unheld && m.freeze {
+	switch {
+	case !m.claim.Unheld:
+	case m.freeze:
 		m.freeze, m.unfrozen = false, ""
 		if m.fs.Type != "btrfs" { // whose snapshots are whole by themselves
 			m.unfrozen = "provider " + m.provider.Name() + " captures it without a freeze"
 		}
+	default:
+		m.unfrozen += ", and provider " + m.provider.Name() + " captures it without a hold"
 	}
 	return m, nil
 }

@@ -188,6 +188,9 @@ func (t *transaction) arm(ctx context.Context) error {
 		if err != nil {
 			return classed(api.Failed, err)
 		}
+		if err := t.plan.held(s.provider, part.Origins()); err != nil {
+			return classed(api.Refused, err)
+		}
 	}
 	return nil
 }
@@ -318,6 +321,9 @@ func (t *transaction) finalise(ctx context.Context) error {
 		}
 		for _, s := range snaps {
 			t.made(s)
+			if len(s.Omits) > 0 {
+				t.log.Warn("the snapshot does not have all that is seen at its mount point", "volume", s.Origin, "mount_point", s.MountPoint, "omits", s.Omits)
+			}
 		}
 	}
 	t.manifest.State = api.Complete
@@ -331,7 +337,7 @@ func (t *transaction) finalise(ctx context.Context) error {
 func (t *transaction) made(s provider.Snapshot) {
 	for i := range t.manifest.Volumes {
 		if v := &t.manifest.Volumes[i]; v.Volume == s.Origin {
-			v.Name, v.Volatile = s.Name, s.Volatile
+			v.Name, v.Volatile, v.Omits = s.Name, s.Volatile, s.Omits
 		}
 	}
 }

@@ -1,11 +1,13 @@
 package daemon
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/fermata-project/fermata/daemon/api"
+	"github.com/fermata-project/fermata/dm"
 	"github.com/fermata-project/fermata/dm/provider"
 	"github.com/fermata-project/fermata/fsfreeze"
 )
@@ -141,6 +143,19 @@ func (p *plan) order(mounts []fsfreeze.Mount, stack func(uint64) (fsfreeze.Devic
 	}
 	p.levels = fsfreeze.Order(layers)
 	return nil
+}
+
+// held is nil if every volume that a provider captures stands still at the instant: frozen, or suspended by the provider,
+// or else declared unheld, which the set's consistency then says.
+func (p plan) held(by provider.Provider, suspended []dm.Dev) error {
+	var errs []error
+	for _, m := range p.members {
+		if m.captured() && m.provider == by && !m.freeze && !m.claim.Unheld && !slices.Contains(suspended, m.vol.Dev) {
+			errs = append(errs, fmt.Errorf("cannot capture %s: %s, and provider %s neither suspends it nor says that it captures it unheld (name another provider: --provider %s=NAME)",
+				m.path, m.unfrozen, by.Name(), m.path))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // compatible is nil if the volumes can be captured at one instant.

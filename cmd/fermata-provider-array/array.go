@@ -14,6 +14,7 @@ import (
 
 	"github.com/fermata-project/fermata/dm/provider/plugin/pluginmain"
 	"github.com/fermata-project/fermata/dm/provider/plugin/protocol"
+	"github.com/fermata-project/fermata/fsfreeze"
 )
 
 // array is the plug-in. Between Prepare and Finalize it belongs to one set.
@@ -39,7 +40,7 @@ func newArray(store, kind string) *array {
 
 func (a *array) Hello() protocol.Greeting {
 	return protocol.Greeting{Name: "array", Kind: a.kind, Version: "1", Capabilities: []protocol.Capability{
-		protocol.CanCopy, protocol.CanPools, protocol.NeedsSuspend,
+		protocol.CanCopy, protocol.CanPools, protocol.NeedsSuspend, protocol.MayUnhold,
 	}}
 }
 
@@ -62,7 +63,8 @@ func (a *array) Claim(_ context.Context, v protocol.Volume) (protocol.Claimed, e
 	if len(name) > maxName {
 		return protocol.Claimed{}, fmt.Errorf("its name is longer than %d bytes", maxName)
 	}
-	return protocol.Claimed{Name: name, Writes: true}, nil
+	// What is device-mapper's is suspended. A bare loop device is held by its frozen filesystem, or by nothing.
+	return protocol.Claimed{Name: name, Writes: true, Unheld: v.DMName == "" && !fsfreeze.Freezable(v.FSType)}, nil
 }
 
 // Admit wants room for whole copies, for not every filesystem can share blocks.
@@ -129,7 +131,7 @@ func (a *array) Prepare(_ context.Context, set protocol.Set, vols []protocol.Vol
 		if m.image, err = os.OpenFile(a.image(m.snap.Name), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600); err != nil {
 			return nil, err
 		}
-		if v.DMName != "" { // a loop device by itself is held by its frozen filesystem
+		if v.DMName != "" {
 			suspend = append(suspend, v.Dev)
 		}
 	}

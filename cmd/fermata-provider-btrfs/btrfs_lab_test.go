@@ -5,12 +5,15 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -120,7 +123,11 @@ func (s *stage) arm(t *testing.T, p provider.Provider, id string) provider.Enlis
 
 func (s *stage) take(t *testing.T, p provider.Provider, id string) provider.Snapshot {
 	t.Helper()
-	part := s.arm(t, p, id)
+	return s.finish(t, s.arm(t, p, id))
+}
+
+func (s *stage) finish(t *testing.T, part provider.Enlistment) provider.Snapshot {
+	t.Helper()
 	if err := errors.Join(part.PreCommit(), part.Commit(), part.PostCommit(), part.Unlock(), part.Verify()); err != nil {
 		t.Fatal(errors.Join(err, part.Abort(t.Context())))
 	}
@@ -147,6 +154,12 @@ func TestSnapshot(t *testing.T) {
 	p := s.start(t)
 	s.write(t, "acknowledged", "before") // and not synced: btrfs flushes what a snapshot has to hold
 	s.write(t, "nested/file", "x")
+	if err := os.Mkdir(filepath.Join(s.point, "d"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"d/deep", "nested/inner"} {
+		labtest.Run(t, "btrfs", "subvolume", "create", filepath.Join(s.point, name))
+	}
 	part := s.arm(t, p, "20261120T000000_0001")
 	s.write(t, "armed", "before")
 	if l, err := p.Snapshots(t.Context()); err != nil || len(l) != 1 || !l[0].Armed || l[0].Set.ID != "20261120T000000_0001" {
@@ -165,12 +178,15 @@ func TestSnapshot(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := snaps[0]
+	if !slices.Equal(want.Omits, []string{"d/deep", "nested"}) { // the one in nested goes with it
+		t.Errorf("it omits %q", want.Omits)
+	}
 	if want.Armed || want.Set != (provider.Set{ID: "20261120T000000_0001", Policy: "nightly", Members: 1}) || want.Created != 42 ||
 		want.MountPoint != s.point || want.FSType != "btrfs" || want.Provider != "btrfs" || !strings.HasPrefix(want.Options, "subvolid=") {
 		t.Errorf("got %+v", want)
 	}
 	listed, err := s.start(t).Snapshots(t.Context()) // as a daemon that starts later
-	if err != nil || len(listed) != 1 || listed[0] != want {
+	if err != nil || len(listed) != 1 || !reflect.DeepEqual(listed[0], want) {
 		t.Errorf("listed %+v, %v, want %+v", listed, err, want)
 	}
 
@@ -196,24 +212,43 @@ func TestSnapshot(t *testing.T) {
 		t.Errorf("writing to the snapshot: %v", err)
 	}
 	// The snapshot holds a copy of the record from when it was armed: it must not be taken for a half-made set.
-	if l, err := p.Snapshots(t.Context()); err != nil || len(l) != 1 || l[0] != want {
+	if l, err := p.Snapshots(t.Context()); err != nil || len(l) != 1 || !reflect.DeepEqual(l[0], want) {
 		t.Errorf("listed while mounted: %+v, %v", l, err)
 	}
 	labtest.Run(t, "umount", dir)
 
-	second := s.take(t, p, "20261120T000000_0002")
+	labtest.Run(t, "btrfs", "subvolume", "delete", filepath.Join(s.point, "d/deep"))
+	part = s.arm(t, p, "20261120T000000_0002")
+	labtest.Run(t, "btrfs", "subvolume", "delete", filepath.Join(s.point, "nested/inner"), filepath.Join(s.point, "nested"))
+	d, err := os.Open(filepath.Join(s.point, "d"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	for i := range 300 { // more than the kernel tells at once
+		var args volArgs
+		copy(args.name[:], fmt.Sprintf("n%03d", i))
+		const create = 0x5000940e // BTRFS_IOC_SUBVOL_CREATE, _IOW(0x94, 14, struct btrfs_ioctl_vol_args)
+		if err := ioctl(int(d.Fd()), create, unsafe.Pointer(&args)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	second := s.finish(t, part)
+	if n := len(second.Omits); n != 101 || second.Omits[0] != "d/n000" || second.Omits[100] != "and 201 more" { // nested was there when it was armed
+		t.Errorf("it omits %q", second.Omits)
+	}
 	if err := p.Mark(t.Context(), []provider.Snapshot{want}); err != nil {
 		t.Error(err)
 	}
 	l, err := p.Snapshots(t.Context())
 	i := slices.IndexFunc(l, func(x provider.Snapshot) bool { return x.Set == want.Set })
-	if err != nil || len(l) != 2 || i < 0 || !l[i].Armed || l[1-i] != second {
+	if err != nil || len(l) != 2 || i < 0 || !l[i].Armed || !reflect.DeepEqual(l[1-i], second) {
 		t.Errorf("marked: %+v, %v", l, err)
 	}
 	if err := p.Delete(t.Context(), []provider.Snapshot{want}); err != nil {
 		t.Error(err)
 	}
-	if l, err := p.Snapshots(t.Context()); err != nil || len(l) != 1 || l[0] != second {
+	if l, err := p.Snapshots(t.Context()); err != nil || len(l) != 1 || !reflect.DeepEqual(l[0], second) {
 		t.Errorf("after deletion: %+v, %v", l, err)
 	}
 	labtest.Run(t, "btrfs", "subvolume", "delete", filepath.Join(s.point, ours, second.Set.ID))

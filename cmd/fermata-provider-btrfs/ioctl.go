@@ -18,6 +18,8 @@ const (
 	iocInoLookup    = 0xd0009412 // _IOWR(0x94, 18, struct btrfs_ioctl_ino_lookup_args)
 	iocFSInfo       = 0x8400941f // _IOR(0x94, 31, struct btrfs_ioctl_fs_info_args)
 	iocDevInfo      = 0xd000941e // _IOWR(0x94, 30, struct btrfs_ioctl_dev_info_args)
+	iocRootRefs     = 0xd000943d // _IOWR(0x94, 61, struct btrfs_ioctl_get_subvol_rootref_args)
+	iocLookupUser   = 0xd000943e // _IOWR(0x94, 62, struct btrfs_ioctl_ino_lookup_user_args)
 
 	subvolReadOnly  = 1 << 1 // BTRFS_SUBVOL_RDONLY
 	firstFreeObject = 256    // BTRFS_FIRST_FREE_OBJECTID: the inode of every subvolume's top
@@ -53,6 +55,20 @@ type devInfoArgs struct {
 	used, total uint64
 	unused      [379]uint64
 	path        [1024]byte
+}
+
+// rootRefs is struct btrfs_ioctl_get_subvol_rootref_args; lookupUserArgs is struct btrfs_ioctl_ino_lookup_user_args.
+type rootRefs struct {
+	min  uint64
+	refs [255]struct{ subvolume, dir uint64 }
+	n    uint8
+	_    [7]byte
+}
+
+type lookupUserArgs struct {
+	dir, subvolume uint64
+	name           [256]byte
+	path           [3824]byte
 }
 
 func ioctl(fd int, request uint, arg unsafe.Pointer) error {
@@ -101,6 +117,30 @@ func subvolumeID(dir *os.File) (uint64, error) {
 	return args.treeid, err
 }
 
+// nested lists the subvolumes that lie directly in the one whose top is open, wherever in it, as paths from its top.
+func nested(top *os.File) (paths []string, err error) {
+	var args rootRefs
+	for {
+		err := ioctl(int(top.Fd()), iocRootRefs, unsafe.Pointer(&args))
+		if err != nil && !errors.Is(err, unix.EOVERFLOW) { // there are more
+			return nil, err
+		}
+		for _, r := range args.refs[:args.n] {
+			at := lookupUserArgs{dir: r.dir, subvolume: r.subvolume}
+			switch err := ioctl(int(top.Fd()), iocLookupUser, unsafe.Pointer(&at)); {
+			case errors.Is(err, unix.ENOENT): // removed meanwhile
+			case err != nil:
+				return nil, err
+			default:
+				paths = append(paths, unix.ByteSliceToString(at.path[:])+unix.ByteSliceToString(at.name[:]))
+			}
+		}
+		if err == nil {
+			return paths, nil
+		}
+	}
+}
+
 // filesystem tells a filesystem's UUID and the device of it that has the lowest number.
 func filesystem(dir *os.File) (fsid, device string, err error) {
 	var info fsInfoArgs
@@ -128,4 +168,6 @@ var (
 	_ = [1]int{}[unsafe.Sizeof(inoLookupArgs{})-4096]
 	_ = [1]int{}[unsafe.Sizeof(fsInfoArgs{})-1024]
 	_ = [1]int{}[unsafe.Sizeof(devInfoArgs{})-4096]
+	_ = [1]int{}[unsafe.Sizeof(rootRefs{})-4096]
+	_ = [1]int{}[unsafe.Sizeof(lookupUserArgs{})-4096]
 )

@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -93,6 +95,18 @@ func (p *place) enter() error {
 		return fmt.Errorf("%s: %w (chown root:root %[1]s; chmod 0700 %[1]s)", p.path(), errForeign)
 	}
 	return nil
+}
+
+// omits adds to what a snapshot of this subvolume lacks: the subvolumes that are nested in it, but for our snapshots.
+func (p *place) omits(before []string) ([]string, error) {
+	paths, err := nested(p.top)
+	if err != nil {
+		return nil, fmt.Errorf("cannot list the subvolumes in %s: %w", p.mount.Point, err)
+	}
+	paths = slices.DeleteFunc(paths, func(path string) bool { return strings.HasPrefix(path, ours+"/") })
+	paths = append(paths, before...)
+	slices.Sort(paths)
+	return slices.Compact(paths), nil
 }
 
 // subvolume opens a snapshot.

@@ -26,6 +26,7 @@ type member struct {
 	place   *place
 	snap    protocol.Snapshot
 	capture *capture
+	omits   []string // subvolumes that were nested in it when it was armed
 }
 
 func (*subvolumes) Hello() protocol.Greeting {
@@ -87,6 +88,9 @@ func (b *subvolumes) Prepare(_ context.Context, set protocol.Set, vols []protoco
 			Name: v.Name + "." + set.ID, Set: set, Origin: v.Name, Armed: true, MountPoint: v.MountPoint, FSType: v.FSType, Size: v.Size,
 		}}
 		b.members = append(b.members, m)
+		if m.omits, err = p.omits(nil); err != nil {
+			return nil, err
+		}
 		if err := unix.Mkdirat(int(p.top.Fd()), ours, 0o700); err != nil && !errors.Is(err, unix.EEXIST) {
 			return nil, fmt.Errorf("cannot make %s: %w", p.path(), err)
 		}
@@ -128,6 +132,11 @@ func (b *subvolumes) Finalize(_ context.Context, f protocol.Final) ([]protocol.S
 	var out []protocol.Snapshot
 	for _, m := range b.members {
 		m.snap.Armed, m.snap.Consistency, m.snap.Created = false, f.Consistency, f.Created
+		all, err := m.place.omits(m.omits) // one that came or went meanwhile is told: it may have been there
+		if err != nil {
+			return nil, err
+		}
+		m.snap.Omits = protocol.Omitted(all)
 		if err := m.place.records().Put(b.set.ID, pluginmain.Record{Home: m.place.home(), Snapshot: m.snap}); err != nil {
 			return nil, err
 		}

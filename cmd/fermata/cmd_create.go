@@ -61,6 +61,7 @@ Exit status: 0 as asked, 1 failed, 2 usage, 3 made with less consistency than as
 					return err
 				}
 				a.status = createStatus(r, m)
+				a.warnOmits(m)
 				return a.printCreated(m)
 			})
 		},

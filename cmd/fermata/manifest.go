@@ -64,6 +64,40 @@ func (a *app) section(title string, rows [][]string) {
 	printIndented(a, "  ", rows[0], nil, rows[1:])
 }
 
+// omitsShown is of how many parts that a snapshot does not have each gets a line.
+const omitsShown = 10
+
+// warnOmits says at once what a finished set does not have.
+func (a *app) warnOmits(m *api.Manifest) {
+	for _, v := range m.Volumes {
+		if n := len(v.Omits); n > 0 {
+			fmt.Fprintf(a.err, "fermata: warning: the snapshot of %s does not have %s\n",
+				printable(cmp.Or(v.MountPoint, v.Volume)), printable(strings.Join(v.Omits[:min(omitsShown, n)], ", ")+more(n-omitsShown)))
+		}
+	}
+}
+
+func more(n int) string {
+	if n <= 0 {
+		return ""
+	}
+	return ", and more (fermata snapshot show --json)"
+}
+
+// grouped are the providers that do not take a volume, with the reason; those of one reason together.
+func grouped(refused map[string]string) [][2]string {
+	var out [][2]string
+	for _, name := range slices.Sorted(maps.Keys(refused)) {
+		i := slices.IndexFunc(out, func(r [2]string) bool { return r[1] == refused[name] })
+		if i < 0 {
+			out = append(out, [2]string{name, refused[name]})
+		} else {
+			out[i][0] += ", " + name
+		}
+	}
+	return out
+}
+
 func volumeRows(volumes []api.Snapshot) [][]string {
 	rows := [][]string{{"mounted on", "volume", "fs", "size", "provider", "snapshot", "frozen"}}
 	if slices.ContainsFunc(volumes, func(v api.Snapshot) bool { return cowUse(v) != "" }) {
@@ -88,8 +122,12 @@ func volumeRows(volumes []api.Snapshot) [][]string {
 		note("copy-on-write use: "+v.COWUnknown, v.COWUnknown != "")
 		note("volatile: a reboot takes it away", v.Volatile)
 		note("lost: "+v.Invalid, v.Invalid != "")
-		for _, p := range slices.Sorted(maps.Keys(v.Refused)) {
-			rows = append(rows, []string{"", "  not " + p + ": " + v.Refused[p]})
+		for _, path := range v.Omits[:min(omitsShown, len(v.Omits))] {
+			note("without "+path, true)
+		}
+		note("without more; --json lists them", len(v.Omits) > omitsShown)
+		for _, r := range grouped(v.Refused) {
+			note("not "+r[0]+": "+r[1], true)
 		}
 	}
 	return rows

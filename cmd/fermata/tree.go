@@ -2,9 +2,7 @@ package main
 
 import (
 	"fmt"
-	"maps"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/fermata-project/fermata/daemon/api"
@@ -73,8 +71,8 @@ func reasons(v api.Volume) [][]string {
 	if v.Provider == "" {
 		rows[0][1] = "none"
 	}
-	for _, name := range slices.Sorted(maps.Keys(v.Refused)) {
-		rows = append(rows, []string{"  not " + name, v.Refused[name]})
+	for _, r := range grouped(v.Refused) {
+		rows = append(rows, []string{"  not " + r[0], r[1]})
 	}
 	if v.Freezable {
 		return append(rows, []string{"freezable", "yes"})
@@ -84,8 +82,8 @@ func reasons(v api.Volume) [][]string {
 
 func refusals(v api.Volume) string {
 	var all []string
-	for _, name := range slices.Sorted(maps.Keys(v.Refused)) {
-		all = append(all, name+": "+v.Refused[name])
+	for _, r := range grouped(v.Refused) {
+		all = append(all, r[0]+": "+r[1])
 	}
 	return strings.Join(all, "; ")
 }

@@ -165,6 +165,9 @@ type Snapshot struct {
 	Inside string `json:"inside,omitempty"`
 	// Volatile: a reboot takes the snapshot away.
 	Volatile bool `json:"volatile,omitempty"`
+	// Omits are parts of what was seen at the mount point that the snapshot does not have (a btrfs's nested subvolumes), as
+	// paths below that, for people; if there are more than 100, the last entry says how many more.
+	Omits []string `json:"omits,omitempty"`
 	// Invalid says why the snapshot's content is lost.
 	Invalid string `json:"invalid,omitempty"`
 	// COW is the snapshot's own copy-on-write area, for a provider whose snapshots have one; it is not part of the stored

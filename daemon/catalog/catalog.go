@@ -119,7 +119,7 @@ func fromTags(id string, members []provider.Snapshot, machine string) api.Manife
 	}
 	for _, s := range members {
 		m.Volumes = append(m.Volumes, api.Snapshot{
-			Volume: s.Origin, MountPoint: s.MountPoint, FSType: s.FSType, Size: s.Size, Provider: s.Provider, Name: s.Name,
+			Volume: s.Origin, MountPoint: s.MountPoint, FSType: s.FSType, Size: s.Size, Provider: s.Provider, Name: s.Name, Omits: s.Omits,
 			Frozen: m.Consistency != api.Crash && s.FSType != "",
 		})
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
@@ -84,7 +85,7 @@ func TestRecord(t *testing.T) {
 		Provider: "dm", Set: r.Set, Name: r.Name, Origin: "data", MountPoint: "/srv/a b", FSType: "btrfs", Options: "subvolid=256",
 		Consistency: "crash", Created: 1, Size: 1 << 30, Volatile: true,
 	}
-	if err != nil || got != r || got.snapshot() != want {
+	if err != nil || got != r || !reflect.DeepEqual(got.snapshot(), want) {
 		t.Errorf("got %+v, %v", got, err)
 	}
 }

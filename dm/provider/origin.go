@@ -14,6 +14,8 @@ var (
 	ErrPool = errors.New("the pool is not healthy")
 	// ErrChanged: somebody changed the volume group between arming and the freeze.
 	ErrChanged = errors.New("somebody changed the pool since the snapshots were armed")
+	// ErrNoVolumes: the provider never takes a volume, whichever it is.
+	ErrNoVolumes = errors.New("it takes no volumes")
 	// ErrOvertaken: the deadline passed, and the guard releases what was held.
 	ErrOvertaken = errors.New("the deadline passed first")
 )

@@ -73,6 +73,9 @@ type Snapshot struct {
 	Volatile bool
 	// Invalid says why its content is lost; empty: it is good.
 	Invalid string
+	// Omits are the parts of what is seen at the mount point that it does not have, as paths below that: a btrfs's nested
+	// subvolumes. They are for people: printable, cut if they are long, and the last one may say how many more there are.
+	Omits []string
 }
 
 // Claim is a provider's answer for one volume.

@@ -83,6 +83,20 @@ func TestBtrfsPlugin(t *testing.T) {
 	must(t, "snapshot", "umount", m.ID)
 	must(t, "snapshot", "delete", m.ID)
 
+	// What the subvolume's snapshot does not have is told at once, and kept.
+	labtest.Run(t, "btrfs", "subvolume", "create", b.Point+"/nested")
+	a = fermata(t, "snapshot", "create", "--quiet", b.Point)
+	if a.status != 0 || !strings.Contains(a.stderr, "the snapshot of "+b.Point+" does not have nested") {
+		t.Errorf("got %+v", a)
+	}
+	labtest.Run(t, "rm", "-r", "/var/lib/fermata")
+	labtest.Run(t, "systemctl", "restart", "fermatad")
+	if out := must(t, "snapshot", "show", strings.TrimSpace(a.stdout)); !strings.Contains(out, "without nested") {
+		t.Errorf("got %s", out)
+	}
+	must(t, "snapshot", "delete", strings.TrimSpace(a.stdout))
+	labtest.Run(t, "btrfs", "subvolume", "delete", b.Point+"/nested")
+
 	m = create(t, b.Point, c.Point, "--provider", c.Point+"=thin")
 	if m.Volumes[0].Provider != "btrfs" || m.Volumes[1].Provider != "thin" || m.Consistency != api.Filesystem {
 		t.Errorf("got %+v", m)

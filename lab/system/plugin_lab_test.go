@@ -71,6 +71,32 @@ func TestPlugin(t *testing.T) {
 	must(t, "snapshot", "umount", m.ID)
 	must(t, "snapshot", "delete", m.ID)
 
+	// A volume that nothing holds is captured if its plug-in says so, and the set tells it; otherwise not at all.
+	raw := filepath.Join(store, "volumes", "raw")
+	labtest.Run(t, "truncate", "-s", "8M", raw)
+	loop := strings.TrimSpace(labtest.Run(t, "losetup", "-f", "--show", raw))
+	a := fermata(t, "snapshot", "create", "--json", "--consistency", "crash", loop, vols[0].Point)
+	if a.status != 0 {
+		t.Fatalf("got %+v\n%s", a, journal(t))
+	}
+	decode(t, a.stdout, &m)
+	if m.Consistency != api.Crash || len(m.Reasons) != 1 || !strings.Contains(m.Reasons[0], "provider array captures it without a hold") {
+		t.Errorf("got %s, %q", m.Consistency, m.Reasons)
+	}
+	must(t, "snapshot", "delete", m.ID)
+	configure(t, map[string]string{"providers.d/array.yaml": "type: plugin\ncommand: [/bin/sh, -c, \"" +
+		shipped + "array --store " + store + " | sed -u s/.unheld.:true/\\\"held\\\":true/\"]\n"})
+	a = fermata(t, "snapshot", "create", "--consistency", "crash", loop, vols[0].Point)
+	if a.status != 1 || !strings.Contains(a.stderr, "cannot capture "+loop+": no filesystem of it is mounted, and provider array neither suspends it") {
+		t.Errorf("got %+v", a)
+	}
+	vols[0].Writable(t)
+	if left, err := filepath.Glob(store + "/snapshots/*"); err != nil || len(left) > 0 || snapshotLVs(t) != "" {
+		t.Errorf("left %v, %s", left, snapshotLVs(t))
+	}
+	labtest.Run(t, "losetup", "-d", loop)
+	labtest.Run(t, "rm", raw)
+
 	for _, tt := range []struct {
 		option, message string
 		status          int

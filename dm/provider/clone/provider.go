@@ -17,7 +17,7 @@ const Name = "clone"
 // Provider has the complete clones for snapshots. It makes none in a set: they are made from the snapshots of one.
 type Provider struct{ Store }
 
-var errNoSnapshots = errors.New("it copies finished snapshots only (--method clone)")
+var errNoSnapshots = fmt.Errorf("%w: it copies finished snapshots (--method clone)", provider.ErrNoVolumes)
 
 func (*Provider) Name() string        { return Name }
 func (*Provider) Kind() provider.Kind { return provider.BuiltIn }

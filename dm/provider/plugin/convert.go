@@ -52,7 +52,7 @@ func toSnapshot(s provider.Snapshot) protocol.Snapshot {
 	return protocol.Snapshot{
 		Name: s.Name, Set: toSet(s.Set), Origin: s.Origin, Armed: s.Armed, Scratch: s.Scratch, MountPoint: s.MountPoint,
 		FSType: s.FSType, Consistency: s.Consistency, Created: s.Created, Size: s.Size, Options: s.Options,
-		Volatile: s.Volatile, Invalid: s.Invalid,
+		Volatile: s.Volatile, Invalid: s.Invalid, Omits: s.Omits,
 	}
 }
 
@@ -80,7 +80,7 @@ func (p *Provider) fromSnapshot(s protocol.Snapshot) (provider.Snapshot, error) 
 	return provider.Snapshot{
 		Provider: p.Name(), Set: provider.Set(s.Set), Name: s.Name, Origin: s.Origin, Armed: s.Armed, Scratch: s.Scratch,
 		MountPoint: s.MountPoint, FSType: s.FSType, Consistency: s.Consistency, Created: s.Created, Size: s.Size,
-		Options: s.Options, Volatile: s.Volatile, Invalid: s.Invalid,
+		Options: s.Options, Volatile: s.Volatile, Invalid: s.Invalid, Omits: protocol.Omitted(s.Omits),
 	}, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -137,10 +138,10 @@ func (s *set) told() {
 			Consistency: s.final.Consistency, Created: s.final.Created, Size: v.Size,
 			Volatile: listed[i].Volatile, // the provider's own to say
 		}
-		if listed[i] != want {
+		if !reflect.DeepEqual(listed[i], want) {
 			s.t.Errorf("listed %+v, want %+v", listed[i], want)
 		}
-		if !slices.Contains(s.snaps, want) {
+		if !slices.ContainsFunc(s.snaps, func(x provider.Snapshot) bool { return reflect.DeepEqual(x, want) }) {
 			s.t.Errorf("finished %+v, want %+v", s.snaps, want)
 		}
 	}

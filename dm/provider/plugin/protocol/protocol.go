@@ -164,6 +164,8 @@ type Snapshot struct {
 	Options     string `json:"options,omitempty"` // for mount(2)
 	Volatile    bool   `json:"volatile,omitempty"`
 	Invalid     string `json:"invalid,omitempty"` // why its content is lost
+	// Omits are parts of what is seen at the mount point that the snapshot does not have: see Omitted.
+	Omits []string `json:"omits,omitempty"`
 }
 
 // Final is what a finished set's snapshots must remember.
@@ -272,6 +274,24 @@ func parse(line []byte, into any) error {
 		return fmt.Errorf("no JSON object of the protocol: %w", err)
 	}
 	return nil
+}
+
+const (
+	maxOmits = 100 // of a snapshot
+	maxOmit  = 300 // bytes of one
+)
+
+// Omitted bounds what a snapshot omits, in number and length: what is too much is counted in the last entry. What is
+// bounded stays as it is.
+func Omitted(all []string) []string {
+	var out []string
+	for _, text := range all {
+		if len(out) == maxOmits && len(all) > maxOmits+1 {
+			return append(out, fmt.Sprintf("and %d more", len(all)-len(out)))
+		}
+		out = append(out, Printable(text, maxOmit))
+	}
+	return out
 }
 
 // Printable is text as one line for people: at most so many bytes, without control characters.

@@ -157,6 +157,31 @@ func FuzzAnswer(f *testing.F) {
 	})
 }
 
+func TestOmitted(t *testing.T) {
+	many := make([]string, 1000)
+	for i := range many {
+		many[i] = "a\x1b" + strings.Repeat("b", 1000)
+	}
+	for _, tt := range []struct {
+		all  []string
+		n    int
+		last string
+	}{
+		{nil, 0, ""},
+		{[]string{"a", "b\n"}, 2, "b"},
+		{many[:100], 100, "a " + strings.Repeat("b", 298) + "…"},
+		{many, 101, "and 900 more"},
+	} {
+		got := Omitted(tt.all)
+		if len(got) != tt.n || tt.n > 0 && got[tt.n-1] != tt.last {
+			t.Errorf("%d: got %.400q", len(tt.all), got)
+		}
+		if again := Omitted(got); tt.n != 100 && !reflect.DeepEqual(again, got) {
+			t.Errorf("bounded again: %.400q", again)
+		}
+	}
+}
+
 func FuzzRequest(f *testing.F) {
 	f.Add([]byte(`{"fermata":1,"id":1,"method":"hello","timeout_ms":5000,"params":{"versions":[1]}}`))
 	f.Fuzz(func(t *testing.T, line []byte) {
