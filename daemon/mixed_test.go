@@ -14,6 +14,7 @@ import (
 	"github.com/fermata-project/fermata/daemon/api"
 	"github.com/fermata-project/fermata/dm"
 	"github.com/fermata-project/fermata/dm/provider"
+	"github.com/fermata-project/fermata/dm/provider/clone"
 	"github.com/fermata-project/fermata/dm/provider/providertest"
 	"github.com/fermata-project/fermata/fsfreeze"
 	"github.com/fermata-project/fermata/hooks"
@@ -188,6 +189,10 @@ func TestMixedSets(t *testing.T) {
 // What rests on what does not depend on the order of the request, and the choice says why.
 func TestChoiceIsTold(t *testing.T) {
 	h, d := mixedTable(t)
+	d.o.Providers = append(d.o.Providers, &clone.Provider{}) // it takes nothing, and is mentioned only if it was asked for
+	if _, err := d.choose(member{}, "clone"); err == nil || !strings.Contains(err.Error(), "--method clone") {
+		t.Errorf("clone, asked for: %v", err)
+	}
 	p, err := d.resolve(effective{Policy: config.Policy{Volumes: []string{filepath.Join(h.dir, "both")}}})
 	if err != nil {
 		t.Fatal(err)

@@ -390,3 +390,66 @@ func (o *mounted) Check(t testing.TB) {
 		t.Errorf("%s shows something else after it was mounted again", o.v.Name)
 	}
 }
+
+// A loop device by itself cannot be suspended: without a filesystem that is frozen it is captured unheld, and said to be.
+func TestBareLoopDevice(t *testing.T) {
+	b := newBench(t)
+	file := filepath.Join(b.store, "volumes", "lun")
+	labtest.Run(t, "truncate", "-s", "8M", file)
+	loop, err := attach(file, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(detach(file), os.Remove(file)); err != nil {
+			t.Error(err)
+		}
+	})
+	var st unix.Stat_t
+	if err := unix.Stat(loop, &st); err != nil {
+		t.Fatal(err)
+	}
+	p := b.start(t)
+	for _, tt := range []struct {
+		fstype string
+		unheld bool
+	}{{"", true}, {"vfat", true}, {"ext4", false}} {
+		v := provider.Volume{Dev: dm.Dev(st.Rdev), Name: "loop", FSType: tt.fstype}
+		if tt.fstype != "" {
+			v.MountPoint = "/srv/lun"
+		}
+		if c, err := p.Claim(v); err != nil || c.Name != "lun" || c.Unheld != tt.unheld {
+			t.Errorf("%q: got %+v, %v", tt.fstype, c, err)
+		}
+	}
+	labtest.Run(t, "sh", "-c", "printf before | dd of="+loop+" oflag=sync conv=notrunc status=none")
+	part, err := p.Prepare(t.Context(), provider.Set{ID: "20261120T000000_0001", Members: 1}, []provider.Volume{{Dev: dm.Dev(st.Rdev), Name: "lun", Size: 8 << 20}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o := part.Origins(); len(o) > 0 {
+		t.Errorf("it wants %v suspended", o)
+	}
+	if err := part.Lock(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	part.Watch([]provider.Hold{})
+	if err := errors.Join(part.PreCommit(), part.Commit(), part.PostCommit(), part.Unlock(), part.Verify()); err != nil {
+		t.Fatal(errors.Join(err, part.Abort(t.Context())))
+	}
+	labtest.Run(t, "sh", "-c", "printf after | dd of="+loop+" oflag=sync conv=notrunc status=none")
+	snaps, err := part.Finalize(t.Context(), provider.Final{Consistency: "crash", Created: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	device, err := p.Expose(t.Context(), snaps[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := labtest.Run(t, "head", "-c", "6", device); text != "before" {
+		t.Errorf("the image begins with %q", text)
+	}
+	if err := p.Delete(t.Context(), snaps); err != nil {
+		t.Error(err)
+	}
+}

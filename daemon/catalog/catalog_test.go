@@ -53,6 +53,11 @@ func TestAssembleInvalid(t *testing.T) {
 	if m.State != api.Damaged || len(m.Reasons) != 2 || m.Volumes[0].Invalid == "" || m.Volumes[0].Volatile || !m.Volumes[1].Volatile {
 		t.Errorf("got %+v", m)
 	}
+	partial := snap("b", "vg/1", 1)
+	partial.Omits = []string{"nested"}
+	if m := Assemble([]provider.Snapshot{partial}, nil, "").Sets[0]; len(m.Volumes[0].Omits) != 1 {
+		t.Errorf("what it omits is lost with its manifest: %+v", m)
+	}
 	if v := known["a"].Volumes; v[0].Invalid != "" || v[1].Volatile {
 		t.Errorf("the stored manifest was changed: %+v", v)
 	}

@@ -105,11 +105,9 @@ func journalled(t *testing.T, step string) {
 	})
 }
 
-// Daemon and guard are dead, the daemon's filesystem is frozen, and the program itself lies on it: thaw releases it, and
-// nothing that is somebody else's.
-func TestThawAfterDaemonAndGuardDied(t *testing.T) {
-	vols := thinVolumes(t, 2)
-	program := static(t, vols[0].Point)
+// killBoth leaves /srv/v1 frozen by a daemon and a guard that are dead, and /srv/v2 by somebody else.
+func killBoth(t *testing.T, vols []labtest.Volume) {
+	t.Helper()
 	noRestart(t)
 	c := stuckWindow(t)
 	labtest.Run(t, "systemctl", "kill", "-s", "KILL", "fermata-guard")
@@ -120,10 +118,38 @@ func TestThawAfterDaemonAndGuardDied(t *testing.T) {
 		_, status := labtest.Try(t, "pgrep", "-x", "fermatad")
 		return status != 0
 	})
-	labtest.Run(t, "fsfreeze", "-f", vols[1].Point) // somebody else's
+	labtest.Run(t, "fsfreeze", "-f", vols[1].Point)
 	if isWritable(vols[0].Point) || isWritable(vols[1].Point) {
 		t.Fatal("nothing is frozen: nothing is tested")
 	}
+}
+
+// Daemon and guard are dead: the next start releases what was held, and nothing that is somebody else's.
+func TestStartAfterDaemonAndGuardDied(t *testing.T) {
+	vols := thinVolumes(t, 2)
+	killBoth(t, vols)
+	labtest.Run(t, "systemctl", "restart", "fermatad")
+	eventually(t, "the daemon releases its own", func() bool { return isWritable(vols[0].Point) })
+	if isWritable(vols[1].Point) {
+		t.Error("somebody else's filesystem was thawed")
+	}
+	if left := sets(t); len(left) > 0 || !strings.Contains(journal(t), "thawed /srv/v1") {
+		t.Errorf("left %+v; the log: %s", left, journal(t))
+	}
+	labtest.Run(t, "fsfreeze", "-u", vols[1].Point)
+	for _, v := range vols {
+		v.Writable(t)
+		labtest.Run(t, "umount", v.Point)
+		v.Mount(t) // no freeze is still counted
+	}
+}
+
+// Daemon and guard are dead, the daemon's filesystem is frozen, and the program itself lies on it: thaw releases it, and
+// nothing that is somebody else's.
+func TestThawAfterDaemonAndGuardDied(t *testing.T) {
+	vols := thinVolumes(t, 2)
+	program := static(t, vols[0].Point)
+	killBoth(t, vols)
 	if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0); err != nil {
 		t.Fatal(err)
 	}
