@@ -154,7 +154,10 @@ func TestFaults(t *testing.T) {
 					t.Parallel()
 					s, vol := storage()
 					h := newHost(t, s)
-					h.spec.Limits = Limits{short, short, short, short}
+					h.spec.Limits = Limits{DefaultLimits.Start, short, short, short} // a busy machine starts a process slowly
+					if m == protocol.Hello {
+						h.spec.Limits.Start = short
+					}
 					h.misbehave(m, f.act, f.name == "fails", false)
 					p, err := Start(t.Context(), h.spec, h.options)
 					if err == nil {
@@ -208,7 +211,7 @@ func aborts(t *testing.T) {
 				t.Parallel()
 				s, vol := storage()
 				h := newHost(t, s)
-				h.spec.Limits = Limits{short, short, short, short}
+				h.spec.Limits = Limits{DefaultLimits.Start, short, short, short}
 				h.misbehave(protocol.Abort, f.act, f.name == "fails", once)
 				p := h.provider(t)
 				part, err := p.Prepare(t.Context(), provider.Set{ID: "x", Members: 1}, []provider.Volume{vol})
