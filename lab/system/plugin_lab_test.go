@@ -84,8 +84,11 @@ func TestPlugin(t *testing.T) {
 		t.Errorf("got %s, %q", m.Consistency, m.Reasons)
 	}
 	must(t, "snapshot", "delete", m.ID)
-	configure(t, map[string]string{"providers.d/array.yaml": "type: plugin\ncommand: [/bin/sh, -c, \"" +
-		shipped + "array --store " + store + " | sed -u s/.unheld.:true/\\\"held\\\":true/\"]\n"})
+	command, err := json.Marshal([]string{"/bin/sh", "-c", shipped + "array --store " + store + " | sed -u -E 's/(unheld.:)true/\\1false/'"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	configure(t, map[string]string{"providers.d/array.yaml": "type: plugin\ncommand: " + string(command) + "\n"})
 	a = fermata(t, "snapshot", "create", "--consistency", "crash", loop, vols[0].Point)
 	if a.status != 1 || !strings.Contains(a.stderr, "cannot capture "+loop+": no filesystem of it is mounted, and provider array neither suspends it") {
 		t.Errorf("got %+v", a)
