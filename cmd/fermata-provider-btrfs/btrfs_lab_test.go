@@ -121,11 +121,6 @@ func (s *stage) arm(t *testing.T, p provider.Provider, id string) provider.Enlis
 	return part
 }
 
-func (s *stage) take(t *testing.T, p provider.Provider, id string) provider.Snapshot {
-	t.Helper()
-	return s.finish(t, s.arm(t, p, id))
-}
-
 func (s *stage) finish(t *testing.T, part provider.Enlistment) provider.Snapshot {
 	t.Helper()
 	if err := errors.Join(part.PreCommit(), part.Commit(), part.PostCommit(), part.Unlock(), part.Verify()); err != nil {
