@@ -7,10 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -204,44 +202,25 @@ func (b *bench) Origin(t testing.TB, group int, name string) providertest.Origin
 	if err != nil {
 		t.Fatal(err)
 	}
-	labtest.Run(t, "mkfs."+fstype, "-q", "/dev/mapper/"+device)
-	o := &mounted{b: b, v: provider.Volume{
-		Dev: info.Dev, Device: device, Name: name, Size: size, FSType: fstype, MountPoint: filepath.Join("/srv", device),
-	}}
-	if err := os.MkdirAll(o.v.MountPoint, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	o.mount(t)
 	t.Cleanup(func() {
-		labtest.Run(t, "umount", o.v.MountPoint)
 		labtest.Run(t, "dmsetup", "remove", device)
-		if err := errors.Join(dm.RemoveNode(device, o.v.Dev), detach(file), os.Remove(file), os.Remove(o.v.MountPoint)); err != nil {
+		if err := errors.Join(dm.RemoveNode(device, info.Dev), detach(file), os.Remove(file)); err != nil {
 			t.Error(err)
 		}
 	})
-	return o
+	return providertest.Mount(t, b.control, provider.Volume{
+		Dev: info.Dev, Device: device, Name: name, Size: size, FSType: fstype, MountPoint: filepath.Join("/srv", device),
+	})
 }
 
-func (b *bench) Content(t testing.TB, device string) (c providertest.Content) {
+func (*bench) Content(t testing.TB, device string) providertest.Content {
 	t.Helper()
-	b.at(t, device, unix.MS_RDONLY, map[string]string{"ext4": "noload", "xfs": "nouuid,norecovery"}, func(dir string) { c = read(t, dir) })
-	return c
+	return providertest.ContentOf(t, device)
 }
 
-func (b *bench) Write(t testing.TB, device, key, value string) {
+func (*bench) Write(t testing.TB, device, key, value string) {
 	t.Helper()
-	b.at(t, device, 0, map[string]string{"xfs": "nouuid"}, func(dir string) { write(t, dir, key, value) })
-}
-
-func (*bench) at(t testing.TB, device string, flags uintptr, options map[string]string, do func(dir string)) {
-	t.Helper()
-	fstype := strings.TrimSpace(labtest.Run(t, "blkid", "-p", "-o", "value", "-s", "TYPE", device))
-	dir := t.TempDir()
-	if err := unix.Mount(device, dir, fstype, flags, options[fstype]); err != nil {
-		t.Fatalf("cannot mount %s: %v", device, err)
-	}
-	do(dir)
-	labtest.Run(t, "umount", dir)
+	providertest.WriteTo(t, device, key, value)
 }
 
 func (b *bench) Traces(t testing.TB) string {
@@ -287,109 +266,6 @@ func (b *bench) Fill(t testing.TB) {
 }
 
 func (b *bench) Break(t testing.TB) { labtest.Run(t, "touch", filepath.Join(b.store, "broken")) }
-
-type mounted struct {
-	b      *bench
-	v      provider.Volume
-	handle *fsfreeze.Handle
-}
-
-func (o *mounted) Volume() provider.Volume { return o.v }
-
-func (o *mounted) mount(t testing.TB) {
-	t.Helper()
-	if err := unix.Mount("/dev/mapper/"+o.v.Device, o.v.MountPoint, o.v.FSType, 0, ""); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func (o *mounted) Write(t testing.TB, key, value string) {
-	t.Helper()
-	write(t, o.v.MountPoint, key, value)
-}
-func (o *mounted) Content(t testing.TB) providertest.Content {
-	t.Helper()
-	return read(t, o.v.MountPoint)
-}
-
-func write(t testing.TB, dir, key, value string) {
-	t.Helper()
-	f, err := os.Create(filepath.Join(dir, key))
-	if err != nil {
-		t.Error(err)
-		return
-	}
-	_, err = f.WriteString(value)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		t.Error(err)
-	}
-}
-
-func read(t testing.TB, dir string) providertest.Content {
-	t.Helper()
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := providertest.Content{}
-	for _, e := range entries {
-		if !e.IsDir() {
-			data, err := os.ReadFile(filepath.Join(dir, e.Name()))
-			if err != nil {
-				t.Fatal(err)
-			}
-			c[e.Name()] = string(data)
-		}
-	}
-	return c
-}
-
-func (o *mounted) Freeze(t testing.TB) {
-	t.Helper()
-	mounts, err := fsfreeze.Mounts()
-	if err != nil {
-		t.Fatal(err)
-	}
-	all := fsfreeze.Filesystems(mounts)
-	i := slices.IndexFunc(all, func(f fsfreeze.Filesystem) bool { return f.Point() == o.v.MountPoint })
-	if o.handle, err = fsfreeze.Open(all[i]); err == nil {
-		err = o.handle.Freeze()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-func (o *mounted) Thaw(t testing.TB) {
-	t.Helper()
-	if err := errors.Join(o.handle.Thaw(), o.handle.Close()); err != nil {
-		t.Error(err)
-	}
-}
-
-func (o *mounted) Suspended(t testing.TB) bool {
-	t.Helper()
-	info, err := o.b.control.Info(dm.ByDev(o.v.Dev))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return info.Suspended
-}
-
-func (o *mounted) Suspend(t testing.TB) { labtest.Run(t, "dmsetup", "suspend", o.v.Device) }
-func (o *mounted) Resume(t testing.TB)  { labtest.Run(t, "dmsetup", "resume", o.v.Device) }
-
-func (o *mounted) Check(t testing.TB) {
-	t.Helper()
-	before := read(t, o.v.MountPoint)
-	labtest.Run(t, "umount", o.v.MountPoint)
-	check := map[string][]string{"ext4": {"e2fsck", "-fn"}, "xfs": {"xfs_repair", "-n"}}[o.v.FSType]
-	labtest.Run(t, append(check, "/dev/mapper/"+o.v.Device)...)
-	o.mount(t)
-	if after := read(t, o.v.MountPoint); !maps.Equal(before, after) {
-		t.Errorf("%s shows something else after it was mounted again", o.v.Name)
-	}
-}
 
 // A loop device by itself cannot be suspended: without a filesystem that is frozen it is captured unheld, and said to be.
 func TestBareLoopDevice(t *testing.T) {
