@@ -2,15 +2,19 @@ package daemon
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/fermata-project/fermata/daemon/api"
 	"github.com/fermata-project/fermata/daemon/journal"
@@ -380,5 +384,44 @@ func TestLeftoverIsForgottenAtOnce(t *testing.T) {
 	}
 	if left, err := journal.Leftovers(d.journalDir()); len(left) != 0 || err != nil {
 		t.Errorf("left: %v, %v", left, err)
+	}
+}
+
+// Daemon and guard died together. The guard that has been started since will never write a note of their set, and what they
+// held is not kept waiting for one.
+func TestAnotherGuardsNoteIsNotAwaited(t *testing.T) {
+	w := rehearse(t)
+	d := w.daemon()
+	socket, notes := d.o.Host.GuardPaths()
+	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: socket, Net: "unixpacket"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	over := make(chan error, 1)
+	go func() { over <- (&guard.Server{Notes: notes, Log: slog.New(slog.DiscardHandler)}).Serve(ctx, l) }()
+	defer func() {
+		cancel()
+		if err := <-over; err != nil {
+			t.Error(err)
+		}
+	}()
+	w.freeze(devB, "ours")
+	j, err := journal.Create(d.journalDir(), "20260101T000000_beef")
+	if err == nil {
+		err = errors.Join(j.Write("window", journal.Doing, held{Filesystems: []heldFS{{Point: "b", Dev: devB}}}), j.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	if err := d.Start(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(begin); took >= noteTime { // it does not wait for a part of that
+		t.Errorf("it took %v", took)
+	}
+	if f := w.frozen("ours"); len(f) > 0 {
+		t.Errorf("still frozen: %v", f)
 	}
 }

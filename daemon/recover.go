@@ -87,12 +87,14 @@ func (d *Daemon) rescue(ctx context.Context, l journal.Leftover) error {
 // noteTime is what a living guard gets to write its note: it does so as soon as nothing is held any more.
 const noteTime = 3 * time.Second
 
-// awaitNote reads the guard's note, waiting for it a while if the guard lives: it may be at work this very moment.
+// awaitNote reads the guard's note, waiting for it a while if the guard has a hold of the set: it may be at work this very
+// moment. One that was started after the other's death, perhaps by the question, has none.
 func (d *Daemon) awaitNote(ctx context.Context, set string) (guard.Report, bool, error) {
-	lives := d.pingGuard() == nil
+	socket, notes := d.o.Host.GuardPaths()
 	for end := time.Now().Add(noteTime); ; time.Sleep(20 * time.Millisecond) {
-		report, noted, err := guard.ReadNote(d.noteDir(), set)
-		if noted || err != nil || !lives || time.Now().After(end) || ctx.Err() != nil {
+		atWork, asking := guard.Guarding(socket, set, noteTime) // before the note is looked for: it is written first
+		report, noted, err := guard.ReadNote(notes, set)
+		if noted || err != nil || asking != nil || !atWork || time.Now().After(end) || ctx.Err() != nil {
 			return report, noted, err
 		}
 	}

@@ -13,6 +13,11 @@
 //	daemon → guard   {"done":true}
 //	guard → daemon   {"reason":"","released":[…],"errors":[…]}
 //
+// Whoever wants to know whether this guard has a hold of a set asks instead, without descriptors:
+//
+//	daemon → guard   {"set":"…","ask":true}
+//	guard → daemon   {"asked":true,"armed":true}   or   {"asked":true}: it has none, and if it had one, its note is written
+//
 // deadline_ns is CLOCK_MONOTONIC, absolute. End of file before "done" is the daemon's death.
 //
 // The board is a memfd that both sides map. Word 0 says who ended the hold: the daemon (Closed), or the guard with its

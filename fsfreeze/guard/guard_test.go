@@ -162,3 +162,34 @@ func TestRefusals(t *testing.T) {
 		t.Error("too many filesystems were accepted")
 	}
 }
+
+// A guard knows of a hold until its note is written, and one that never had it says so at once.
+func TestGuarding(t *testing.T) {
+	socket, _, _ := serve(t)
+	guarding := func(set string) bool {
+		t.Helper()
+		yes, err := Guarding(socket, set, 5*time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return yes
+	}
+	if guarding("set") {
+		t.Error("it has a hold before there is one")
+	}
+	a := arm(t, socket, time.Minute, 1)
+	take(a.DeviceCell(0))
+	if !guarding("set") || guarding("other") {
+		t.Errorf("of set it says %v, of other %v", guarding("set"), guarding("other"))
+	}
+	if err := a.conn.Close(); err != nil { // the daemon dies
+		t.Fatal(err)
+	}
+	await(t, "the hold is over", func() bool { return !guarding("set") })
+	if _, noted, err := ReadNote(filepath.Dir(socket), "set"); !noted || err != nil {
+		t.Errorf("the hold is over, and its note is there: %v, %v", noted, err)
+	}
+	if _, err := Guarding(filepath.Join(t.TempDir(), "none"), "set", time.Second); err == nil {
+		t.Error("nobody answered, and there was no error")
+	}
+}

@@ -56,6 +56,32 @@ func RemoveNote(dir, set string) error {
 	return nil
 }
 
+// Guarding asks the guard whether it has a hold of a set. False: it never had one, or its note is written. Through a socket
+// that systemd holds, the question starts a guard that is dead, and waits for it for limit at most.
+func Guarding(socket, set string, limit time.Duration) (bool, error) {
+	c, err := net.DialTimeout("unixpacket", socket, limit)
+	if err != nil {
+		return false, fmt.Errorf("cannot reach the guard: %w (is fermata-guard.socket started?)", err)
+	}
+	defer c.Close()
+	conn, ok := c.(*net.UnixConn)
+	if !ok {
+		return false, fmt.Errorf("internal error: %T is no socket", c)
+	}
+	var r answer
+	err = errors.Join(conn.SetDeadline(time.Now().Add(limit)), send(conn, plan{Set: set, Ask: true}))
+	if err == nil {
+		_, err = receive(conn, &r, 0)
+	}
+	if err == nil && !r.Asked {
+		err = errors.New("it did not understand: " + r.Error)
+	}
+	if err != nil {
+		return false, fmt.Errorf("cannot ask the guard: %w", err)
+	}
+	return r.Armed, nil
+}
+
 // Ping reports whether the guard can be reached, or started by connecting.
 func Ping(socket string) error {
 	c, err := net.DialTimeout("unixpacket", socket, time.Second)

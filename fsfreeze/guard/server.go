@@ -30,6 +30,9 @@ type Server struct {
 	// Notes is the directory for reports that nobody was there to hear.
 	Notes string
 	Log   *slog.Logger
+
+	mu    sync.Mutex
+	holds map[string]int // by set, from before it is armed until its note is written
 }
 
 // Serve accepts holds until ctx ends; then it releases what is still held, and returns when everything is released.
@@ -64,6 +67,11 @@ func (s *Server) watch(ctx context.Context, conn *net.UnixConn) (err error) {
 	if err != nil {
 		return errors.Join(err, send(conn, answer{Error: err.Error()}))
 	}
+	if h.plan.Ask {
+		return send(conn, answer{Asked: true, Armed: s.guarding(h.plan.Set)})
+	}
+	s.count(h.plan.Set, 1)
+	defer s.count(h.plan.Set, -1)
 	if err := send(conn, answer{Armed: true}); err != nil {
 		h.fire(Closed) // it died before it could begin
 		h.report()
@@ -85,6 +93,23 @@ func (s *Server) watch(ctx context.Context, conn *net.UnixConn) (err error) {
 		return WriteNote(s.Notes, h.plan.Set, report)
 	}
 	return send(conn, answer{Report: report})
+}
+
+func (s *Server) count(set string, by int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.holds == nil {
+		s.holds = map[string]int{}
+	}
+	if s.holds[set] += by; s.holds[set] == 0 {
+		delete(s.holds, set)
+	}
+}
+
+func (s *Server) guarding(set string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.holds[set] > 0
 }
 
 // hold is what the guard holds for one set.
@@ -110,6 +135,9 @@ func (s *Server) accept(conn *net.UnixConn) (*hold, error) {
 		return nil, err
 	}
 	fds, err := receive(conn, &h.plan, MaxFilesystems+1)
+	if err == nil && h.plan.Ask && len(fds) == 0 {
+		return h, nil
+	}
 	if err == nil && len(fds) != 1+len(h.plan.Filesystems) {
 		err = fmt.Errorf("%d descriptors came for %d filesystems", len(fds), len(h.plan.Filesystems))
 	}

@@ -18,11 +18,14 @@ type plan struct {
 	Deadline    int64    `json:"deadline_ns"` // CLOCK_MONOTONIC
 	Filesystems []string `json:"filesystems"`
 	Devices     []uint64 `json:"devices"`
+	// Ask: nothing is to be guarded; the question is whether Set is.
+	Ask bool `json:"ask,omitempty"`
 }
 
 // answer is everything that the guard says.
 type answer struct {
 	Armed bool   `json:"armed,omitempty"`
+	Asked bool   `json:"asked,omitempty"` // answers Ask: Armed tells
 	Error string `json:"error,omitempty"`
 	Report
 }
