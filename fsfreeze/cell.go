@@ -6,7 +6,8 @@ import "sync/atomic"
 // share. Its transitions decide who releases: only the one whose Claim or Overtake succeeds does.
 //
 //	idle → taking → held → releasing → released
-//	 │       └──→ overtaken → released        (the guard fired while the kernel was still busy taking it)
+//	 │       ├──→ overtaken → released        (the guard fired while the kernel was still busy taking it)
+//	 │       │    releasing → overtaken       (its releaser has died, or stands still, and may not have done it)
 //	 └──→ released                            (the guard fired before it was taken: it must not be taken any more)
 //
 // All methods are single atomic operations: they neither block nor allocate.
@@ -63,6 +64,9 @@ func (c *Cell) Claim() bool { return c.move(Held, Releasing) }
 
 // Overtake makes the caller the one who releases a thing that is still being taken.
 func (c *Cell) Overtake() bool { return c.move(Taking, Overtaken) }
+
+// Inherit makes the caller the one who releases a thing that another was about to release.
+func (c *Cell) Inherit() bool { return c.move(Releasing, Overtaken) }
 
 // Done says that the release that Claim or Overtake gave is over.
 func (c *Cell) Done() { c.v.Store(uint32(Released)) }

@@ -9,7 +9,7 @@ import (
 func TestCell(t *testing.T) {
 	steps := map[string]func(c *Cell) bool{
 		"begin": (*Cell).Begin, "took": func(c *Cell) bool { return c.Took(true) }, "failed": func(c *Cell) bool { return c.Took(false) },
-		"forbid": (*Cell).Forbid, "claim": (*Cell).Claim, "overtake": (*Cell).Overtake,
+		"forbid": (*Cell).Forbid, "claim": (*Cell).Claim, "overtake": (*Cell).Overtake, "inherit": (*Cell).Inherit,
 		"done":    func(c *Cell) bool { c.Done(); return true },
 		"unclaim": func(c *Cell) bool { c.Unclaim(); return true },
 	}
@@ -24,6 +24,9 @@ func TestCell(t *testing.T) {
 		{"begin overtake !failed !claim", Released},
 		{"begin took !overtake claim done", Released},
 		{"begin took claim unclaim claim done", Released},
+		{"begin took claim inherit unclaim !claim done", Released},
+		{"begin took claim done !inherit", Released},
+		{"begin took !inherit", Held},
 		{"!claim !overtake", Idle},
 		{"forbid !begin", Released},
 		{"begin !forbid took !forbid", Held},

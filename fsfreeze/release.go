@@ -12,16 +12,21 @@ import (
 const (
 	releasePause    = 2 * time.Millisecond
 	releasePauseMax = 200 * time.Millisecond
+	// releasingTime is how long somebody who lives and has begun to release something is trusted to do it.
+	releasingTime = 100 * time.Millisecond
 )
 
 // Release ends one hold, whatever state it is in: a held thing is released at once; one that the kernel is still busy
 // taking (FIFREEZE cannot be interrupted, and completes even after its process has died) is released as soon as it is
-// taken; one that was never taken is forbidden from now on. It reports whether it was Release that released it.
+// taken; one that was never taken is forbidden from now on; one that its holder was about to release, and has not for a
+// while or never will, is released too. It reports whether it was Release that released it.
 //
 // release makes one attempt: nil when it let go, EINVAL when there was nothing to let go (FITHAW's answer), anything else
 // is tried again until patience is over. gone reports that whoever was taking it cannot be at it any more, because it is
-// dead: what is not held then never will be. nil: nobody knows.
+// dead: what is not held then never will be, and what it was about to release nobody else will. nil: nobody knows, and
+// whoever is about to release something is trusted to do it.
 func Release(c *Cell, release func() error, patience time.Duration, gone func() bool) (bool, error) {
+	hesitate := time.Now().Add(releasingTime)
 	for {
 		switch {
 		case c.Forbid():
@@ -31,8 +36,16 @@ func Release(c *Cell, release func() error, patience time.Duration, gone func() 
 		case c.Overtake():
 			return retry(c, release, patience, gone)
 		}
-		if s := c.State(); s != Idle && s != Taking && s != Held {
+		switch s := c.State(); {
+		case s == Idle || s == Taking || s == Held:
+		case s != Releasing || gone == nil:
 			return false, nil // released, or somebody is at it
+		case !gone() && time.Now().Before(hesitate):
+			time.Sleep(releasePause)
+		case c.Inherit():
+			// Its FITHAW may have been the last thing that it did. Then this one finds nothing, unless somebody else has
+			// frozen it in between, and loses his freeze; not to try would be to leave it frozen for ever.
+			return retry(c, release, patience, func() bool { return true })
 		}
 	}
 }

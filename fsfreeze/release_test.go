@@ -28,6 +28,9 @@ func TestRelease(t *testing.T) {
 		{"never taken", func(c *Cell) { c.Begin() }, []error{unix.EINVAL}, false, unix.EINVAL, -1, Overtaken},
 		{"never taken, by one who died", func(c *Cell) { c.Begin(); dead = true }, []error{unix.EINVAL}, false, nil, 1, Released},
 		{"taken, by one who died", func(c *Cell) { c.Begin(); dead = true }, []error{nil}, true, nil, 1, Released},
+		{"about to be released, by one who died", func(c *Cell) { c.Begin(); c.Took(true); c.Claim(); dead = true }, []error{nil}, true, nil, 1, Released},
+		{"released, by one who died then", func(c *Cell) { c.Begin(); c.Took(true); c.Claim(); dead = true }, []error{unix.EINVAL}, false, nil, 1, Released},
+		{"about to be released, by one who stands still", func(c *Cell) { c.Begin(); c.Took(true); c.Claim() }, []error{nil}, true, nil, 1, Released},
 		{"hopeless", func(c *Cell) { c.Begin(); c.Took(true) }, []error{fail}, false, fail, -1, Releasing},
 		{"already released", func(c *Cell) { c.Begin(); c.Took(true); c.Claim(); c.Done() }, nil, false, nil, 0, Released},
 	}
@@ -64,5 +67,20 @@ func TestReleaseStopsWhenTheTakeFails(t *testing.T) {
 	}, time.Minute, nil)
 	if released || err != nil || n != 2 {
 		t.Errorf("released %v, err %v, attempts %d", released, err, n)
+	}
+}
+
+// Whoever lives and has begun to release something is let do it.
+func TestReleaseLetsFinish(t *testing.T) {
+	for name, gone := range map[string]func() bool{"asked": func() bool { return false }, "nobody knows": nil} {
+		c := new(Cell)
+		c.Begin()
+		c.Took(true)
+		c.Claim()
+		time.AfterFunc(releasePause, c.Done)
+		released, err := Release(c, func() error { return errors.New("released twice") }, 0, gone)
+		if released || err != nil {
+			t.Errorf("%s: released %v, err %v", name, released, err)
+		}
 	}
 }

@@ -193,3 +193,19 @@ func TestGuarding(t *testing.T) {
 		t.Error("nobody answered, and there was no error")
 	}
 }
+
+// A daemon that dies between saying that it releases something and releasing it has not released it.
+func TestDeathWhileReleasing(t *testing.T) {
+	socket, resumed, _ := serve(t)
+	a := arm(t, socket, time.Minute, 1)
+	take(a.DeviceCell(0))
+	a.DeviceCell(0).Claim()
+	if err := a.conn.Close(); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "it is resumed", func() bool { return resumed.Load() == 1 })
+	await(t, "its note", func() bool { _, noted, _ := ReadNote(filepath.Dir(socket), "set"); return noted })
+	if r, _, err := ReadNote(filepath.Dir(socket), "set"); err != nil || len(r.Released) != 1 || len(r.Errors) > 0 {
+		t.Errorf("got %+v, %v", r, err)
+	}
+}
