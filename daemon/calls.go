@@ -31,11 +31,16 @@ type call struct {
 	// grace is what a call gets that heeds the context, to end by itself.
 	grace time.Duration
 
+	// then is done when it returns after it was left behind.
+	then []func() error
+
 	begun time.Time
 	ended chan struct{}
 	left  bool
-	then  func() error // when it returns after all; nil: nothing
 }
+
+// errLeft: the call was left behind. Nothing of what it makes may be used.
+var errLeft = errors.New("it goes on")
 
 // do runs f as call x, one at a time. When ctx ends first, the error says so, with class Timeout if that was a time limit,
 // and f goes on: it may use nothing that its caller goes on with.
@@ -66,7 +71,7 @@ func (c *calls) do(ctx context.Context, x call, f func() error) error {
 	default:
 	}
 	x.left = true
-	return classed(api.Cancelled, fmt.Errorf("cannot %s: it has not returned for %s (%s): %w", x.fail, x.age(), x.advise(), context.Cause(ctx)))
+	return classed(api.Cancelled, &leftError{fmt.Errorf("cannot %s: it has not returned for %s (%s): %w", x.fail, x.age(), x.advise(), context.Cause(ctx))})
 }
 
 // enter waits until no other call of the key runs, and refuses one behind a call that was left.
@@ -97,24 +102,33 @@ func (c *calls) enter(ctx context.Context, x *call) error {
 	}
 }
 
+// leave ends a call. What is to be done after one that was left behind comes before the next of its key.
 func (c *calls) leave(x *call) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.running, x.key)
-	close(x.ended)
-	if x.then != nil {
-		_ = x.then() // of a request that has failed long ago
+	for {
+		c.mu.Lock()
+		then := x.then
+		if x.then = nil; !x.left || len(then) == 0 {
+			delete(c.running, x.key)
+			close(x.ended)
+			c.mu.Unlock()
+			return
+		}
+		c.mu.Unlock()
+		for _, do := range then {
+			_ = do() // of a request that has failed long ago
+		}
 	}
 }
 
 // after does what must not be done while a call that was left behind goes on: now, or when that returns.
 func (c *calls) after(key string, do func() error) error {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	if x := c.running[key]; x != nil && x.left {
-		x.then = do
+		x.then = append(x.then, do)
+		c.mu.Unlock()
 		return nil
 	}
+	c.mu.Unlock()
 	return do()
 }
 
@@ -151,6 +165,12 @@ func (x *call) problem() error {
 }
 
 func (x *call) advise() string { return cmp.Or(x.advice, diskAdvice) }
+
+// leftError is errLeft with a text of its own.
+type leftError struct{ error }
+
+func (e *leftError) Is(target error) bool { return target == errLeft }
+func (e *leftError) Unwrap() error        { return e.error }
 
 func (x *call) age() string { return fmt.Sprintf("%d s", int(time.Since(x.begun).Seconds())) }
 

@@ -164,6 +164,123 @@ func TestCancelledInFlush(t *testing.T) {
 	w.nothing(t, d)
 }
 
+// Whatever else asks the kernel can hang in it. The set ends in time, the next one is refused with the reason or goes on,
+// and when the call returns all is as before.
+func TestStuckOutsideTheWindow(t *testing.T) {
+	plan := rehearse(t)
+	tried := map[string]bool{}
+	for _, call := range plan.calls {
+		kind := strings.FieldsFunc(call, func(r rune) bool { return r == ' ' || r == '#' })[0]
+		if !slices.Contains([]string{"mounts", "block-device", "open", "open-device", "Prepare", "Lock", "Verify", "Finalize"}, kind) {
+			continue
+		}
+		tried[kind] = true
+		t.Run(call, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.policy.Limits.Prepare, w.policy.Limits.Writers = 2*time.Second, 2*time.Second
+			d := w.daemon()
+			d.changeLimit, d.undoLimit = 2*time.Second, 2*time.Second
+			if err := d.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			w.reset() // calls are counted from here, as in the plan
+			free := make(chan struct{})
+			w.tap = on(call, false, func() error { <-free; return nil })
+			begin := time.Now()
+			_, err := w.take(t.Context(), d)
+			if took := time.Since(begin); api.Of(err) != api.Timeout || took > 30*time.Second || !strings.Contains(err.Error(), "it has not returned for ") {
+				t.Errorf("after %v: %v", took, err)
+			}
+			if f, s := w.frozen("ours"), w.suspended(); len(f)+len(s) > 0 || w.holds("calls") != 1 {
+				t.Errorf("frozen: %v, suspended: %v, %d calls wait", f, s, w.holds("calls"))
+			}
+			if p := d.Status().Problems; len(p) == 0 || !strings.Contains(strings.Join(p, "\n"), " has not returned for ") {
+				t.Errorf("problems: %q", p)
+			}
+			for range 2 {
+				_, err := w.take(t.Context(), d)
+				if api.Of(err) != api.Refused || !strings.Contains(err.Error(), "has not returned for") || w.holds("calls") != 1 {
+					t.Errorf("asked again: %v; %d calls wait", err, w.holds("calls"))
+				}
+			}
+			if len(d.Sets()) != 1 {
+				t.Error("the old set is not listed")
+			}
+
+			close(free)
+			for end := time.Now().Add(10 * time.Second); w.holds("calls") > 0 || strings.Contains(strings.Join(d.Status().Problems, "\n"), "has not returned"); time.Sleep(time.Millisecond) {
+				if time.Now().After(end) {
+					t.Fatalf("afterwards: %q, %d calls wait", d.Status().Problems, w.holds("calls"))
+				}
+			}
+			m, err := w.take(t.Context(), d)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.everything(t, d, m)
+			if p := d.Status().Problems; len(p) != 0 {
+				t.Errorf("problems: %q", p)
+			}
+		})
+	}
+	if len(tried) < 8 {
+		t.Errorf("tried only %v", tried)
+	}
+}
+
+// A mount or an unmount that does not return holds up its set, and nothing else.
+func TestStuckMount(t *testing.T) {
+	for _, call := range []string{"mount#2", "unmount#1"} {
+		t.Run(call, func(t *testing.T) {
+			t.Parallel()
+			w, d, id := mountable(t)
+			d.changeLimit, d.undoLimit = time.Second, time.Second
+			if call == "unmount#1" {
+				if _, err := d.MountSet(t.Context(), id, api.MountOptions{}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			snaps := len(w.snapshots())
+			free := make(chan struct{})
+			w.tap = on(call, false, func() error { <-free; return nil })
+			var err error
+			if call == "unmount#1" {
+				err = d.UmountSet(t.Context(), id)
+			} else {
+				_, err = d.MountSet(t.Context(), id, api.MountOptions{})
+			}
+			if api.Of(err) != api.Timeout || !strings.Contains(err.Error(), "it has not returned for ") || !strings.Contains(err.Error(), "(a disk below") {
+				t.Errorf("got %v", err)
+			}
+			for range 2 {
+				_, mount := d.MountSet(t.Context(), id, api.MountOptions{})
+				for verb, err := range map[string]error{"mount": mount, "umount": d.UmountSet(t.Context(), id), "delete": d.DeleteSet(t.Context(), id)} {
+					if err == nil || !strings.Contains(err.Error(), "has not returned for") && !strings.Contains(err.Error(), "it is mounted already") {
+						t.Errorf("%s: %v", verb, err)
+					}
+				}
+			}
+			if w.holds("calls") != 1 || len(w.snapshots()) != snaps || len(d.Sets()) == 0 {
+				t.Errorf("%d calls wait; %d of %d snapshots, %d sets", w.holds("calls"), len(w.snapshots()), snaps, len(d.Sets()))
+			}
+			if _, err := w.take(t.Context(), d); err != nil {
+				t.Errorf("another set: %v", err)
+			}
+			close(free)
+			for end := time.Now().Add(10 * time.Second); d.calls.left(mountKey(id)) != nil; time.Sleep(time.Millisecond) {
+				if time.Now().After(end) {
+					t.Fatal("it is still told of")
+				}
+			}
+			if err := d.DeleteSet(t.Context(), id); err != nil || len(w.mounted) > 0 {
+				t.Errorf("%v, mounted: %v", err, w.mounted)
+			}
+			w.clean(t, d)
+		})
+	}
+}
+
 // hanging is a provider whose commands do not return, but for the time limit that they are given.
 type hanging struct {
 	provider.Provider
@@ -286,6 +403,7 @@ func TestStuckCommand(t *testing.T) {
 // Nor do a deletion, a mount and a start hold up what comes after them.
 func TestStuckCommandInOtherVerbs(t *testing.T) {
 	w, d, p := hangingWorld(t)
+	d.changeLimit = time.Second // what does not hang must get done
 	w.policy.Volumes = w.policy.Volumes[:3]
 	m, err := d.CreateSet(t.Context(), api.Request{Volumes: w.policy.Volumes}, nil)
 	if err != nil {

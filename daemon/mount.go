@@ -96,10 +96,13 @@ func (d *Daemon) MountSet(ctx context.Context, id string, o api.MountOptions) (m
 		if raw(s) {
 			continue
 		}
-		if err := os.MkdirAll(call.Path, 0o755); err != nil {
-			return nil, err
-		}
-		if err := d.o.Host.Mount(call); err != nil {
+		err = d.mounting(ctx, m.ID, "mount", call.Path, func() error {
+			if err := os.MkdirAll(call.Path, 0o755); err != nil { // perhaps in what was mounted before
+				return err
+			}
+			return d.o.Host.Mount(call)
+		})
+		if err != nil {
 			if call.FSType == "btrfs" && errors.Is(err, unix.EEXIST) {
 				err = fmt.Errorf("%w: its origin is mounted, and before Linux 6.7 two btrfs of one id cannot be; provider %s makes no copies that could have another (unmount %s, or take it by a provider that can copy: fermata provider list)",
 					err, s.Provider, s.MountPoint)
@@ -179,6 +182,9 @@ func (d *Daemon) UmountSet(ctx context.Context, id string) error {
 
 // umount undoes MountSet, however far it got. A set that is not mounted is no error.
 func (d *Daemon) umount(ctx context.Context, m api.Manifest) error {
+	if err := d.calls.left(mountKey(m.ID)); err != nil { // what it does is not seen yet
+		return api.Errorf(api.Refused, "%w", err)
+	}
 	record, err := d.recordOf(m.ID)
 	if err != nil {
 		return err
@@ -191,17 +197,22 @@ func (d *Daemon) umount(ctx context.Context, m api.Manifest) error {
 		if at.Path == "" {
 			continue // raw: hideSet puts it away
 		}
-		if err := d.o.Host.Unmount(at.Path); err != nil {
+		if err := d.mounting(ctx, m.ID, "unmount", at.Path, func() error { return d.o.Host.Unmount(at.Path) }); err != nil {
 			return err
 		}
 	}
-	for _, at := range slices.Backward(record.Mounts) {
-		if at.Path == "" {
-			continue
+	err = d.mounting(ctx, m.ID, "tidy", d.mountBase(m), func() error {
+		for _, at := range slices.Backward(record.Mounts) {
+			if at.Path != "" {
+				removeEmpty(at.Path, at.Base)
+			}
 		}
-		removeEmpty(at.Path, at.Base)
+		removeEmpty(d.mountBase(m), d.o.Config.Daemon.MountDirectory)
+		return nil
+	})
+	if err != nil {
+		return err
 	}
-	removeEmpty(d.mountBase(m), d.o.Config.Daemon.MountDirectory)
 	if err := d.hideSet(ctx, m.ID); err != nil {
 		return err
 	}

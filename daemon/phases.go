@@ -69,7 +69,7 @@ func (t *transaction) origins() []uint64 {
 func (t *transaction) resolve(ctx context.Context) (err error) {
 	ctx, cancel := t.withPrepareLimit(ctx)
 	defer cancel()
-	if t.plan, err = t.daemon.resolve(t.policy); err != nil {
+	if t.plan, err = t.daemon.resolved(ctx, t.policy); err != nil {
 		return classed(api.Invalid, err)
 	}
 	for dev, name := range t.plan.flushed() {
@@ -100,7 +100,7 @@ func (t *transaction) open(ctx context.Context) (err error) {
 	defer cancel()
 	t.systems = map[uint64]Filesystem{}
 	for _, f := range t.plan.filesystems() {
-		s, err := t.daemon.o.Host.Open(f)
+		s, err := t.daemon.open(limited, f)
 		if err != nil {
 			return err
 		}
@@ -113,7 +113,7 @@ func (t *transaction) open(ctx context.Context) (err error) {
 		if m.fs != nil {
 			continue
 		}
-		s, err := t.daemon.o.Host.OpenDevice(uint64(m.vol.Dev))
+		s, err := t.daemon.openDevice(limited, uint64(m.vol.Dev), m.vol.Name)
 		if err != nil {
 			return err
 		}
@@ -181,7 +181,7 @@ func (t *transaction) arm(ctx context.Context) error {
 	ctx, cancel := t.withPrepareLimit(ctx)
 	defer cancel()
 	for _, s := range t.plan.shares(t.daemon.o.Providers) {
-		part, err := s.provider.Prepare(ctx, set, s.volumes)
+		part, err := t.daemon.prepare(ctx, s.provider, set, s.volumes)
 		if part != nil {
 			t.parts = append(t.parts, part)
 		}

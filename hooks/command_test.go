@@ -101,6 +101,9 @@ func TestCommandTimeout(t *testing.T) {
 		"with children":      `sleep 300 & sleep 300 & wait`,
 		"ignoring SIGTERM":   `trap '' TERM; sleep 300; sleep 300`,
 		"child ignores TERM": `(trap '' TERM; sleep 300) & wait`,
+		"without end":        `yes`,
+		"without line":       `cat /dev/zero`,
+		"closed":             `exec <&- >&- 2>&-; sleep 300`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

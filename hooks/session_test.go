@@ -312,6 +312,16 @@ func TestSessionFailures(t *testing.T) {
 		{"leaves a child of another session that keeps the pipes", func(t *testing.T) hooks.Spec {
 			return script(t, `read -r x; setsid sleep 2 & exit 5`)
 		}, want{prepare: "it exited (exit status 5)"}},
+		{"floods its output", func(t *testing.T) hooks.Spec { return script(t, `read -r x; yes ok`) },
+			want{freeze: `it said "ok" without being asked`}},
+		{"floods its output without a line", func(t *testing.T) hooks.Spec { return script(t, `exec cat /dev/zero`) },
+			want{prepare: "a line longer than 64 KiB"}},
+		{"closes its descriptors", func(t *testing.T) hooks.Spec {
+			return script(t, `read -r x; echo ok; exec <&- >&- 2>&-; trap '' TERM; sleep 300; sleep 300`)
+		}, want{freeze: "it closed its output"}},
+		{"answers late", func(t *testing.T) hooks.Spec {
+			return short(script(t, `read -r x; echo ok; read -r x; trap '' TERM; sleep 1; echo ok; sleep 300`), hooks.PhaseFreeze)
+		}, want{freeze: "no answer to freeze within 300ms"}},
 		{"noisy", func(t *testing.T) hooks.Spec {
 			return script(t, `while read -r phase rest; do head -c 1000000 /dev/zero | tr '\0' '\n' >&2; echo ok; done`)
 		}, want{}},

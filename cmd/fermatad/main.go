@@ -28,6 +28,7 @@ import (
 	"github.com/fermata-project/fermata/dm/provider/clone"
 	"github.com/fermata-project/fermata/dm/provider/plugin"
 	"github.com/fermata-project/fermata/fsfreeze/guard"
+	"github.com/fermata-project/fermata/hooks/child"
 	"github.com/fermata-project/fermata/systemd"
 )
 
@@ -55,6 +56,11 @@ func serve(dir, run string) error {
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: c.Daemon.LogLevel, ReplaceAttr: withoutTime}))
+	if in, err := child.Contained(); err != nil {
+		log.Warn("what a writer or a plug-in leaves running outside its process group is not found again", "error", err)
+	} else {
+		log.Debug("writers and plug-ins run in cgroups of their own", "below", in)
+	}
 	control, err := dm.Open()
 	if err != nil {
 		return err

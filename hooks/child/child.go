@@ -1,6 +1,6 @@
-// Package child runs a program that Fermata did not write, a writer or a plug-in, and gets rid of it again: in a process
-// group of its own, which ends with it and with Fermata, as the user that was configured, its last words kept for the
-// error that they explain.
+// Package child runs a program that Fermata did not write, a writer or a plug-in, and gets rid of it again, with all that
+// it has started: in a process group of its own, and in a cgroup of its own where there can be one (cgroup.go), as the user
+// that was configured, its last words kept for the error that they explain.
 package child
 
 import (
@@ -37,11 +37,11 @@ type Command struct {
 	Stdout     *os.File
 	// Orphaned is the signal that it gets when we die.
 	Orphaned syscall.Signal
-	// Whole: whatever is left of its group is killed when it has gone, however that came. Otherwise only if it was ended.
+	// Whole: whatever it has left behind is killed when it has gone, however that came. Otherwise only if it was ended.
 	Whole bool
 }
 
-// Process is a running program, the leader of a process group.
+// Process is a running program, the leader of a process group, and the first of a cgroup.
 //
 // Its goroutine stays locked to the thread that forked, because the kernel sends the parent death signal when that thread
 // ends, not the whole process (prctl(2), PR_SET_PDEATHSIG).
@@ -50,10 +50,13 @@ type Process struct {
 	Exited chan struct{} // closed when it has gone and was reaped
 
 	path   string
+	home   *own          // nil: it has no cgroup
+	empty  chan struct{} // closed when its cgroup is gone too
 	mu     sync.Mutex
 	pid    int
+	cgroup *cgroup          // nil: it has none, or none any more
 	status *os.ProcessState // set before Exited is closed
-	whole  bool             // its group has to go with it
+	whole  bool             // what it started has to go with it
 	ending bool             // Terminate or Kill was called
 	reaped bool             // pid may belong to somebody else now
 }
@@ -75,7 +78,14 @@ func Start(c Command) (*Process, error) {
 	if c.Stdout != nil {
 		cmd.Stdout = c.Stdout
 	}
-	p := &Process{Words: Words{all: make(chan struct{})}, Exited: make(chan struct{}), path: c.Path, whole: c.Whole}
+	p := &Process{Words: Words{all: make(chan struct{})}, Exited: make(chan struct{}), empty: make(chan struct{}), path: c.Path, whole: c.Whole}
+	if p.home, err = home(); err == nil {
+		if p.cgroup, err = p.home.make(c.Whole); err != nil {
+			stderr.Close()
+			return nil, fmt.Errorf("cannot run %s: %w", c.Path, err)
+		}
+		p.cgroup.into(cmd.SysProcAttr)
+	}
 	started := make(chan error)
 	go p.run(cmd, started)
 	if err := <-started; err != nil {
@@ -101,18 +111,32 @@ func (p *Process) run(cmd *exec.Cmd, started chan<- error) {
 	}
 	started <- err
 	if err != nil {
+		p.leave()
 		return
 	}
 	for errors.Is(unix.Waitid(unix.P_PID, p.pid, nil, unix.WEXITED|unix.WNOWAIT, nil), unix.EINTR) {
 	}
 	p.mu.Lock()
 	if p.whole {
-		_ = unix.Kill(-p.pid, unix.SIGKILL) // ESRCH: nobody is left
+		p.kill()
 	}
 	_ = cmd.Wait() // the status says the same
 	p.status, p.reaped = cmd.ProcessState, true
 	p.mu.Unlock()
 	close(p.Exited)
+	go p.leave() // which may take long, and needs no thread
+}
+
+// leave ends the cgroup.
+func (p *Process) leave() {
+	defer close(p.empty)
+	p.mu.Lock()
+	g, whole := p.cgroup, p.whole
+	p.cgroup = nil
+	p.mu.Unlock()
+	if g != nil {
+		p.home.clear(g, whole)
+	}
 }
 
 // Status is how it ended, once it has gone; nil before.
@@ -129,19 +153,27 @@ func (p *Process) Ending() bool {
 	return p.ending
 }
 
-// Terminate ends the whole group: SIGTERM now, SIGKILL when the program has gone, after Grace at the latest. It does not
-// wait.
+// Terminate ends all of it: SIGTERM for its process group now, SIGKILL for everything that it started when the program has
+// gone, after Grace at the latest. It does not wait.
 func (p *Process) Terminate() {
 	if p.end() {
-		p.signal(unix.SIGTERM)
-		time.AfterFunc(Grace, func() { p.signal(unix.SIGKILL) })
+		p.alive(func() { _ = unix.Kill(-p.pid, unix.SIGTERM) }) // ESRCH: it is gone, as wanted
+		time.AfterFunc(Grace, func() { p.alive(p.kill) })
 	}
 }
 
-// Kill ends the whole group at once. It does not wait.
+// Kill ends all of it at once. It does not wait.
 func (p *Process) Kill() {
 	p.end()
-	p.signal(unix.SIGKILL)
+	p.alive(p.kill)
+}
+
+// kill kills everything that it started, with p.mu held.
+func (p *Process) kill() {
+	_ = unix.Kill(-p.pid, unix.SIGKILL) // ESRCH: nobody is left
+	if p.cgroup != nil {
+		_ = p.cgroup.kill() // clear tries again
+	}
 }
 
 // end reports whether this is the first end.
@@ -153,12 +185,12 @@ func (p *Process) end() bool {
 	return first
 }
 
-// signal reaches the whole group while its number is ours.
-func (p *Process) signal(sig syscall.Signal) {
+// alive acts while its number is ours.
+func (p *Process) alive(act func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.reaped {
-		_ = unix.Kill(-p.pid, sig) // ESRCH: it is gone, as wanted
+		act()
 	}
 }
 
@@ -174,13 +206,21 @@ func (p *Process) Gone(limit time.Duration) bool {
 	}
 }
 
-// Buried waits, at most limit, for a program that was killed or will be within that time.
+// Buried waits, at most limit, for a program that was killed or will be within that time, and for what it has left behind.
 func (p *Process) Buried(limit time.Duration) error {
-	if p.Gone(limit) {
-		return nil
+	const waits = "still there after SIGKILL: it waits inside the kernel, most likely for a frozen filesystem or a dead disk"
+	end := time.Now().Add(limit)
+	if !p.Gone(limit) {
+		return fmt.Errorf("%s (pid %d) is "+waits, p.path, p.pid)
 	}
-	return fmt.Errorf("%s (pid %d) is still there after SIGKILL: it waits inside the kernel, most likely for a frozen "+
-		"filesystem or a dead disk", p.path, p.pid)
+	t := time.NewTimer(max(time.Until(end), DrainGrace))
+	defer t.Stop()
+	select {
+	case <-p.empty:
+		return nil
+	case <-t.C:
+		return fmt.Errorf("what %s (pid %d) has started is "+waits, p.path, p.pid)
+	}
 }
 
 // Settle waits a moment for its end and, if that comes, for its last words.

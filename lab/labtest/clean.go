@@ -14,7 +14,7 @@ import (
 
 // CheckClean compares, after the test and all its cleanups, what exists with what existed when it was called: device-mapper
 // tables, live and inactive, what is suspended, logical volumes, loop devices, mounts, links to exposed snapshots, records of
-// mounts, and processes of Fermata's writers and plug-ins. Call it first in a test.
+// mounts, and processes of Fermata's writers and plug-ins, and their cgroups. Call it first in a test.
 func CheckClean(t testing.TB) {
 	t.Helper()
 	compare(t, func() map[string]string { return state(t) })
@@ -50,6 +50,10 @@ func state(t testing.TB) map[string]string {
 		t.Fatal(err)
 	}
 	programs, _ := Try(t, "pgrep", "-a", "^fermata-(writer|provide)") // the kernel knows 15 characters of a name
+	cgroups, err := filepath.Glob("/sys/fs/cgroup/fermata.slice/fermatad.service/*-*")
+	if err != nil {
+		t.Fatal(err)
+	}
 	return map[string]string{
 		"device-mapper":           Run(t, "dmsetup", "table"),
 		"device-mapper, inactive": Run(t, "dmsetup", "table", "--inactive"),
@@ -60,6 +64,7 @@ func state(t testing.TB) map[string]string {
 		"links":                   files(t, "/dev/fermata"),
 		"records of mounts":       files(t, "/run/fermata/mounts"),
 		"writers and plug-ins":    programs,
+		"cgroups":                 strings.Join(cgroups, "\n"),
 	}
 }
 
