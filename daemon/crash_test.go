@@ -379,8 +379,8 @@ func TestLeftoverIsForgottenAtOnce(t *testing.T) {
 	if err := errors.Join(os.MkdirAll(filepath.Dir(manifest), 0o755), os.WriteFile(manifest, []byte("{"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.Start(t.Context()); err == nil {
-		t.Error("the bad manifest went unnoticed")
+	if err := d.Start(t.Context()); err != nil || d.problemsWith("cannot read "+manifest) != 1 {
+		t.Errorf("the bad manifest went unnoticed: %v, %q", err, d.Status().Problems)
 	}
 	if left, err := journal.Leftovers(d.journalDir()); len(left) != 0 || err != nil {
 		t.Errorf("left: %v, %v", left, err)

@@ -47,7 +47,7 @@ type Options struct {
 // Daemon takes sets for its requesters: it implements api.Service.
 type Daemon struct {
 	o       Options
-	store   catalog.Store
+	store   manifests
 	started time.Time
 	turn    turn
 	life    context.Context // of Start: what runs in the background ends with it
@@ -74,7 +74,7 @@ func New(o Options) *Daemon {
 	}
 	return &Daemon{
 		o:       o,
-		store:   catalog.Store{Dir: filepath.Join(o.Config.Daemon.StateDirectory, "sets")},
+		store:   manifests{store: catalog.Store{Dir: filepath.Join(o.Config.Daemon.StateDirectory, "sets")}},
 		started: time.Now(),
 		turn:    newTurn(),
 		listed:  map[string][]provider.Snapshot{},
@@ -93,6 +93,9 @@ func (d *Daemon) Start(ctx context.Context) error {
 	err = errors.Join(err, d.resumeClones(ctx))
 	for _, p := range d.o.Config.Problems {
 		d.o.Log.Warn("configuration", "problem", p.Error())
+	}
+	for _, p := range d.store.problems() {
+		d.o.Log.Warn("state directory", "problem", p)
 	}
 	if err != nil {
 		d.mu.Lock()
@@ -114,12 +117,11 @@ func (d *Daemon) refresh(ctx context.Context) error {
 		good, bad := catalog.WellFormed(d.lastListed(p.Name(), s, err))
 		snaps, errs = append(snaps, good...), append(errs, bad)
 	}
-	manifests, err := d.store.Load()
-	c := catalog.Assemble(snaps, manifests, d.o.Machine)
+	c := catalog.Assemble(snaps, d.store.Load(), d.o.Machine)
 	d.mu.Lock()
 	d.contents, d.unlisted = c, errors.Join(errs...)
 	d.mu.Unlock()
-	return errors.Join(append(errs, err)...)
+	return errors.Join(errs...)
 }
 
 // refreshAfter is refresh after a change, whose own time may be over.
@@ -170,8 +172,8 @@ func (d *Daemon) Sets() []api.Manifest {
 
 // told is a manifest with what changes by itself: mounts, and the use of copy-on-write areas.
 func (d *Daemon) told(m api.Manifest, snaps []provider.Snapshot, usages map[[2]string]usage) api.Manifest {
-	m.Mounts = d.mounted(m)
 	m.Volumes, m.Reasons = slices.Clone(m.Volumes), slices.Clip(m.Reasons)
+	d.withMounts(&m)
 	withUsage(&m, snaps, usages)
 	return m
 }
@@ -254,7 +256,10 @@ func (d *Daemon) deleteSet(ctx context.Context, id string) error {
 	if err := d.refreshAfter(ctx); err != nil { // perhaps of a provider that has nothing to do with it
 		d.o.Log.Warn("the set is deleted, but", "set", m.ID, "error", err)
 	}
-	return d.store.Remove(m.ID)
+	if err := d.store.Remove(m.ID); err != nil { // the tags are gone, and so is the set
+		d.o.Log.Warn("the set is deleted, but", "set", m.ID, "error", err)
+	}
+	return nil
 }
 
 // remove deletes snapshots, each by its provider, and what links to them.

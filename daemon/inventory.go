@@ -114,7 +114,7 @@ func (d *Daemon) Status() api.Status {
 	if err := d.pingGuard(); err != nil {
 		s.Guard = err.Error()
 	}
-	now := d.troubles()
+	now := append(d.troubles(), d.store.problems()...)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	s.Sets, s.Recovered, s.Problems = len(d.contents.Sets), d.recovered, slices.Concat(d.problems, now)

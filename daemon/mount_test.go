@@ -261,3 +261,9 @@ func TestMountRaw(t *testing.T) {
 		}
 	}
 }
+
+// mounted is where a set is mounted.
+func (d *Daemon) mounted(m api.Manifest) []api.Mount {
+	d.withMounts(&m)
+	return m.Mounts
+}

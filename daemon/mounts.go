@@ -57,7 +57,7 @@ func (d *Daemon) recordOf(set string) (mountRecord, error) {
 		err = json.NewDecoder(f).Decode(&r)
 	}
 	if err != nil {
-		return mountRecord{}, fmt.Errorf("cannot read %s: %w", f.Name(), err)
+		return mountRecord{}, fmt.Errorf("cannot read %s: %w (unmount what is left of the set, and remove the file)", f.Name(), err)
 	}
 	return r, nil
 }
@@ -138,13 +138,13 @@ func (d *Daemon) mountsOf(set string) ([]recordedMount, error) {
 	}), nil
 }
 
-// mounted tells where a set is mounted, as far as it can be known: for a listing. Who acts on it asks mountsOf.
-func (d *Daemon) mounted(m api.Manifest) []api.Mount {
+// withMounts tells where a set is mounted, or why that is not known.
+func (d *Daemon) withMounts(m *api.Manifest) {
 	present, err := d.mountsOf(m.ID)
 	if err != nil {
-		d.o.Log.Error("mounts are not known", "error", err)
+		m.Reasons = append(m.Reasons, fmt.Sprintf("where it is mounted is not known: %v", err))
 	}
-	return mountsIn(present)
+	m.Mounts = mountsIn(present)
 }
 
 func mountsIn(present []recordedMount) []api.Mount {
