@@ -3,6 +3,9 @@ package daemon
 import (
 	"context"
 	"errors"
+	"os"
+	"runtime"
+	"runtime/pprof"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -100,6 +103,7 @@ func TestStuckQuestions(t *testing.T) {
 	w := newWorld(t)
 	w.policy.Limits.Prepare = 300 * time.Millisecond
 	d := w.daemon()
+	goroutines := runtime.NumGoroutine()
 	free := make(chan struct{})
 	w.tap = func(call string, after bool) error {
 		if strings.HasPrefix(call, "Admit beta") && !after {
@@ -141,6 +145,18 @@ func TestStuckQuestions(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.everything(t, d, m)
+	settled(t, goroutines)
+}
+
+// settled fails if more goroutines run than before.
+func settled(t *testing.T, before int) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); runtime.NumGoroutine() > before; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			_ = pprof.Lookup("goroutine").WriteTo(os.Stderr, 1)
+			t.Fatalf("%d goroutines, before %d", runtime.NumGoroutine(), before)
+		}
+	}
 }
 
 type poolerFunc func() ([]provider.Pool, error)

@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/fermata-project/fermata/daemon/api"
 	"github.com/fermata-project/fermata/lab/labtest"
 )
 
@@ -103,12 +102,7 @@ func diskStopsAnswering(t *testing.T, busy bool) {
 	if n, err := strconv.Atoi(strings.TrimSpace(out)); err != nil || n != 1 {
 		t.Errorf("%s lvm commands run, want 1 (%v)", out, err)
 	}
-	problems := func() []string {
-		var s api.Status
-		decode(t, must(t, "status", "--json"), &s)
-		return s.Problems
-	}
-	told := strings.Join(problems(), "\n")
+	told := problems(t)
 	if !regexp.MustCompile(stuck).MatchString(told) || !strings.Contains(told, advice) || !strings.Contains(told, ") has not returned, ") {
 		t.Errorf("problems: %q", told)
 	}
@@ -118,12 +112,12 @@ func diskStopsAnswering(t *testing.T, busy bool) {
 
 	back()
 	eventually(t, "nothing waits for the disk any more", func() bool {
-		return !strings.Contains(strings.Join(problems(), "\n"), "has not returned")
+		return !strings.Contains(problems(t), "has not returned")
 	})
 	v.Writable(t)
 	must(t, "snapshot", "delete", create(t, v.Point).ID) // without the short limit: the guest may be slow
 	must(t, "snapshot", "delete", old.ID)
-	if left, p := snapshotLVs(t), problems(); left != "" || len(sets(t)) != 0 || len(p) != 0 {
+	if left, p := snapshotLVs(t), problems(t); left != "" || len(sets(t)) != 0 || p != "" {
 		t.Errorf("left behind: %s, %d sets, problems %q", left, len(sets(t)), p)
 	}
 }
