@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/fermata-project/fermata/dm"
 	"github.com/fermata-project/fermata/dm/lvm"
@@ -29,9 +28,6 @@ type lvmMember struct {
 	set      Set
 	capture  interface{ Do() error }
 }
-
-// abortPatience is how long Abort waits for LVM commands of ours that were left behind.
-const abortPatience = 5 * time.Minute
 
 // maxDMName is the longest device-mapper name (DM_NAME_LEN in include/uapi/linux/dm-ioctl.h, with its final zero).
 const maxDMName = 127
@@ -189,14 +185,9 @@ func (e *lvmSet) names() []string {
 	return names
 }
 
-// Abort removes what exists of the set's snapshots, which only LVM knows for sure.
+// Abort removes what exists of the set's snapshots, which only LVM knows for sure. A command that a time limit has left
+// behind may still make one: the report waits for its end a moment, and is refused if it does not come (lvm.ErrLeftBehind).
 func (e *lvmSet) Abort(ctx context.Context) error {
-	// A command that a time limit has left behind may still make a snapshot.
-	patience, cancel := context.WithTimeout(ctx, abortPatience)
-	defer cancel()
-	if err := e.lvm.Wait(patience); err != nil {
-		return fmt.Errorf("cannot remove the armed snapshots: an lvm command does not end: %w", err)
-	}
 	inventory, err := e.lvm.Report(ctx)
 	if err != nil {
 		return fmt.Errorf("cannot remove the armed snapshots: %w", err)

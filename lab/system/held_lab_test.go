@@ -53,12 +53,12 @@ func TestLVMLockHeld(t *testing.T) {
 	defer lock.Close() // which frees it
 	refused := func(want string, status int, args ...string) {
 		t.Helper()
-		out, got := labtest.Try(t, append([]string{"timeout", "60", "fermata"}, args...)...)
+		out, got := labtest.Try(t, append([]string{"timeout", "40", "fermata"}, args...)...)
 		if got != status || !regexp.MustCompile(want).MatchString(out) {
 			t.Errorf("%v: exit status %d, want %d; message %q, want %q\n%s", args, got, status, out, want, journal(t))
 		}
 	}
-	const waits = `lvm .*\(process \d+\) has not returned, .*somebody holds LVM's lock`
+	const waits = `\(process \d+\) has not returned, .*somebody holds LVM's lock`
 	refused(`not prepared within 4s`, 4, "snapshot", "create", "--policy", "hurry")
 	time.Sleep(6 * time.Second) // a command that was left a moment ago is waited for
 	for range 2 {

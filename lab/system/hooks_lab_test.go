@@ -67,6 +67,9 @@ func TestHooksFromHell(t *testing.T) {
 	if got, _ := os.ReadFile(unit + "/cgroup.subtree_control"); strings.TrimSpace(string(got)) != "" {
 		t.Errorf("controllers are switched on for writers: %s", got)
 	}
+	if got, err := os.ReadFile(filepath.Dir(unit) + "/cgroup.subtree_control"); err != nil || slices.Contains(strings.Fields(string(got)), "cpu") {
+		t.Errorf("the controller of the processor is switched on: %s (%v)", got, err)
+	}
 	gone := func() bool {
 		cgroups, _ := filepath.Glob(unit + "/*-*")
 		_, status := labtest.Try(t, "pgrep", "-x", "-f", "sleep 301")
