@@ -152,3 +152,11 @@ func mounted(t testing.TB, id, point string) string {
 	t.Fatalf("set %s has no mount of %s: %+v", id, point, m.Mounts)
 	return ""
 }
+
+// problems are what the status tells.
+func problems(t testing.TB) string {
+	t.Helper()
+	var s api.Status
+	decode(t, must(t, "status", "--json"), &s)
+	return strings.Join(s.Problems, "\n")
+}

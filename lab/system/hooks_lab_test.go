@@ -35,13 +35,10 @@ func TestHooksFromHell(t *testing.T) {
 		{"session-leaves-daemon", answer + "prepare) " + escaped + "; echo ok;; " + others, "", false, []int{0}, ""},
 		{"session-dies-leaving-daemon", answer + "freeze) " + escaped + "; exit 1;; " + others, "", false, []int{1}, `cannot freeze writer %s: it exited \(exit status 1\)`},
 		{"session-is-deaf", answer + "freeze) trap '' TERM; " + escaped + "; sleep 301; sleep 301;; " + others, "", false, []int{4}, `cannot freeze writer %s: no answer to freeze within 2s`},
-		{"session-is-late", answer + "freeze) trap '' TERM; sleep 3; echo ok; sleep 301;; " + others, "", false, []int{4}, `cannot freeze writer %s: no answer to freeze within 2s`},
 		{"session-answers-twice", answer + "freeze) echo ok; echo ok;; " + others, "", false, []int{1, 4}, `writer %s: (hold lost: )?it said "ok" without being asked`},
-		{"session-floods", answer + "freeze) yes ok;; " + others, "", false, []int{1, 4}, `writer %s: (hold lost: )?it said "ok" without being asked`},
 		{"session-closes-all", answer + "thaw) exec <&- >&- 2>&-; sleep 301;; " + others, "", false, []int{4}, `cannot thaw writer %s: hold lost: it closed its output`},
 		{"session-writes-frozen", answer + "freeze) " + escaped + "; echo x >/srv/v2/written; echo ok;; " + others, "", true, []int{4}, `cannot freeze writer %s: no answer to freeze within 2s`},
 		{"command-hangs-with-daemon", "", escaped + "\ntrap '' TERM\nsleep 301\nsleep 301\n", false, []int{4}, `cannot freeze writer %s: .*did not end within 2s`},
-		{"command-floods", "", "yes\n", false, []int{4}, `cannot freeze writer %s: .*did not end within 2s`},
 		{"command-writes-frozen", "", escaped + "\necho x >/srv/v2/written\n", true, []int{4}, `cannot freeze writer %s: .*did not end within 2s.*still there after SIGKILL: it waits inside the kernel`},
 	}
 	dir := "/usr/local/libexec/fermata"
