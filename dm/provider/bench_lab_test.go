@@ -3,13 +3,10 @@
 package provider_test
 
 import (
-	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -75,19 +72,13 @@ func (b *bench) origin(t testing.TB, group int, name string, create func(vg, siz
 	labtest.Run(t, append([]string{"lvcreate", "-qq", "-y", "-n", name}, create(vg, size)...)...)
 	device := dm.JoinLVMName(vg, name, "")
 	b.made[device] = true
-	labtest.Run(t, "mkfs."+fstype, "-q", "/dev/mapper/"+device)
-	o := &mounted{bench: b, v: b.volume(t, device)}
-	o.v.Name, o.v.FSType, o.v.MountPoint = vg+"/"+name, fstype, filepath.Join("/srv", vg, name)
-	if err := os.MkdirAll(o.v.MountPoint, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	o.mount(t)
 	t.Cleanup(func() {
-		labtest.Run(t, "umount", o.v.MountPoint)
-		labtest.Run(t, "lvremove", "-qq", "-y", o.v.Name)
+		labtest.Run(t, "lvremove", "-qq", "-y", vg+"/"+name)
 		delete(b.made, device)
 	})
-	return o
+	v := b.volume(t, device)
+	v.Name, v.FSType, v.MountPoint = vg+"/"+name, fstype, filepath.Join("/srv", vg, name)
+	return mounted{providertest.Mount(t, b.control, v)}
 }
 
 // volume is what the kernel tells of a device.
@@ -104,39 +95,14 @@ func (b *bench) volume(t testing.TB, device string) provider.Volume {
 	return provider.Volume{Dev: info.Dev, Device: device, UUID: info.UUID, Name: device, Size: stack.Size}
 }
 
-func (b *bench) Content(t testing.TB, device string) (c providertest.Content) {
+func (*bench) Content(t testing.TB, device string) providertest.Content {
 	t.Helper()
-	b.at(t, device, unix.MS_RDONLY, map[string]string{"ext4": "noload", "xfs": "nouuid,norecovery"}, func(dir string) { c = read(t, dir) })
-	return c
+	return providertest.ContentOf(t, device)
 }
 
-func (b *bench) Write(t testing.TB, device, key, value string) {
+func (*bench) Write(t testing.TB, device, key, value string) {
 	t.Helper()
-	b.at(t, device, 0, map[string]string{"ext4": "", "xfs": "nouuid"}, func(dir string) { write(t, dir, key, value) })
-}
-
-// at mounts a device for a moment.
-func (*bench) at(t testing.TB, device string, flags uintptr, options map[string]string, do func(dir string)) {
-	t.Helper()
-	f, err := os.Open(device)
-	if err != nil {
-		t.Fatal(err)
-	}
-	magic := make([]byte, 4)
-	_, err = f.ReadAt(magic, 0)
-	if err = errors.Join(err, f.Close()); err != nil {
-		t.Fatal(err)
-	}
-	fstype := "ext4"
-	if string(magic) == "XFSB" {
-		fstype = "xfs"
-	}
-	dir := t.TempDir()
-	if err := unix.Mount(device, dir, fstype, flags, options[fstype]); err != nil {
-		t.Fatalf("cannot mount %s: %v", device, err)
-	}
-	do(dir)
-	labtest.Run(t, "umount", dir)
+	providertest.WriteTo(t, device, key, value)
 }
 
 // Traces are devices, volumes and locks that are not the bench's own.
@@ -193,122 +159,13 @@ func (*bench) Load(t testing.TB, o providertest.Origin) (stop func()) {
 	}
 }
 
-// mounted is a volume with a filesystem.
-type mounted struct {
-	bench  *bench
-	v      provider.Volume
-	handle *fsfreeze.Handle
-}
+// mounted is a logical volume with a filesystem.
+type mounted struct{ *providertest.Mounted }
 
-func (o *mounted) Volume() provider.Volume { return o.v }
-
-func (o *mounted) mount(t testing.TB) {
+// Check looks at the volume group, too.
+func (o mounted) Check(t testing.TB) {
 	t.Helper()
-	if err := unix.Mount("/dev/mapper/"+o.v.Device, o.v.MountPoint, o.v.FSType, 0, ""); err != nil {
-		t.Fatalf("cannot mount %s: %v", o.v.Device, err)
-	}
-}
-
-func (o *mounted) Write(t testing.TB, key, value string) {
-	t.Helper()
-	write(t, o.v.MountPoint, key, value)
-}
-
-func write(t testing.TB, dir, key, value string) {
-	t.Helper()
-	f, err := os.OpenFile(filepath.Join(dir, key), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644)
-	if err != nil {
-		t.Error(err)
-		return
-	}
-	_, err = f.WriteString(value)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		t.Error(err)
-	}
-}
-
-func (o *mounted) Content(t testing.TB) providertest.Content {
-	t.Helper()
-	return read(t, o.v.MountPoint)
-}
-
-func read(t testing.TB, dir string) providertest.Content {
-	t.Helper()
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := providertest.Content{}
-	for _, e := range entries {
-		if e.IsDir() {
-			continue // lost+found
-		}
-		b, err := os.ReadFile(filepath.Join(dir, e.Name()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		c[e.Name()] = string(b)
-	}
-	return c
-}
-
-func (o *mounted) Freeze(t testing.TB) {
-	t.Helper()
-	mounts, err := fsfreeze.Mounts()
-	if err != nil {
-		t.Fatal(err)
-	}
-	all := fsfreeze.Filesystems(mounts)
-	i := slices.IndexFunc(all, func(f fsfreeze.Filesystem) bool { return f.Dev == uint64(o.v.Dev) })
-	if o.handle, err = fsfreeze.Open(all[i]); err == nil {
-		err = o.handle.Freeze()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-func (o *mounted) Thaw(t testing.TB) {
-	t.Helper()
-	if err := errors.Join(o.handle.Thaw(), o.handle.Close()); err != nil {
-		t.Error(err)
-	}
-}
-
-func (o *mounted) Suspended(t testing.TB) bool {
-	t.Helper()
-	info, err := o.bench.control.Info(dm.ByDev(o.v.Dev))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return info.Suspended
-}
-
-func (o *mounted) Suspend(t testing.TB) {
-	t.Helper()
-	if err := o.bench.control.Suspend(dm.ByDev(o.v.Dev), 0); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func (o *mounted) Resume(t testing.TB) {
-	t.Helper()
-	if err := o.bench.control.Resume(dm.ByDev(o.v.Dev), dm.SkipLockFS); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// Check looks at the filesystem while nobody uses it; mounting it again shows that it can be.
-func (o *mounted) Check(t testing.TB) {
-	t.Helper()
-	before := read(t, o.v.MountPoint)
-	labtest.Run(t, "umount", o.v.MountPoint)
-	check := map[string][]string{"ext4": {"e2fsck", "-fn"}, "xfs": {"xfs_repair", "-n"}}[o.v.FSType]
-	labtest.Run(t, append(check, "/dev/mapper/"+o.v.Device)...)
-	o.mount(t)
-	if after := read(t, o.v.MountPoint); !maps.Equal(before, after) {
-		t.Errorf("%s shows something else after it was mounted again", o.v.Name)
-	}
-	vg, _, _ := strings.Cut(o.v.Name, "/")
+	o.Mounted.Check(t)
+	vg, _, _ := strings.Cut(o.Vol.Name, "/")
 	labtest.Run(t, "vgck", vg)
 }

@@ -103,15 +103,9 @@ func (b *dmBench) Origin(t testing.TB, group int, name string) providertest.Orig
 		b.device(t, name, first+"\n"+strings.Replace(second, "0", fmt.Sprint(40*mebi), 1))
 	}
 	labtest.Run(t, "wipefs", "-qa", "/dev/mapper/"+name) // of the test before
-	labtest.Run(t, "mkfs."+fstype, "-q", "/dev/mapper/"+name)
-	o := &dmMounted{mounted: &mounted{bench: b.bench, v: b.volume(t, name)}, b: b}
-	o.v.FSType, o.v.MountPoint = fstype, filepath.Join("/srv", name)
-	if err := os.MkdirAll(o.v.MountPoint, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	o.mount(t)
-	t.Cleanup(func() { labtest.Run(t, "umount", o.v.MountPoint) })
-	return o
+	v := b.volume(t, name)
+	v.FSType, v.MountPoint = fstype, filepath.Join("/srv", name)
+	return providertest.Mount(t, b.control, v)
 }
 
 // Traces are devices, loop devices, files, and tables that are not the origins' own.
@@ -156,21 +150,3 @@ func (b *dmBench) Others(t testing.TB, o providertest.Origin) {
 func (b *dmBench) Fill(t testing.TB)  { b.storage.fill(t, b, 20<<20) }
 func (b *dmBench) Break(t testing.TB) { b.storage.stop(t, b) }
 func (b *dmBench) Mend(t testing.TB)  { b.storage.mend(t, b) }
-
-// dmMounted is a volume with a filesystem.
-type dmMounted struct {
-	*mounted
-	b *dmBench
-}
-
-func (o *dmMounted) Check(t testing.TB) {
-	t.Helper()
-	before := read(t, o.v.MountPoint)
-	labtest.Run(t, "umount", o.v.MountPoint)
-	check := map[string][]string{"ext4": {"e2fsck", "-fn"}, "xfs": {"xfs_repair", "-n"}}[o.v.FSType]
-	labtest.Run(t, append(check, "/dev/mapper/"+o.v.Device)...)
-	o.mount(t)
-	if after := read(t, o.v.MountPoint); !maps.Equal(before, after) {
-		t.Errorf("%s shows something else after it was mounted again", o.v.Name)
-	}
-}

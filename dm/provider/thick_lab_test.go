@@ -65,12 +65,12 @@ func (b thickBench) Fill(t testing.TB) {
 // restart takes the group of a volume out of use and back, as a reboot does.
 func (b thickBench) restart(t *testing.T, o providertest.Origin) {
 	t.Helper()
-	m := o.(*mounted)
-	labtest.Run(t, "umount", m.v.MountPoint)
+	m := o.(mounted)
+	labtest.Run(t, "umount", m.Vol.MountPoint)
 	labtest.Run(t, "vgchange", "-qq", "-an", "ft-a")
 	labtest.Run(t, "vgchange", "-qq", "-ay", "ft-a")
-	m.v.Dev = b.volume(t, m.v.Device).Dev
-	m.mount(t)
+	m.Vol.Dev = b.volume(t, m.Vol.Device).Dev
+	m.Mount(t)
 }
 
 // The daemon dies between any two steps of arming. The next one, or LVM alone, or a restart of the volume group copes.
