@@ -3,6 +3,7 @@ package fsfreeze
 import (
 	"runtime"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -39,18 +40,45 @@ func NewCrew(n int) *Crew {
 	for i := range n {
 		go c.member(i)
 	}
-	c.await()
+	c.Wait(-1)
 	return c
 }
 
 // Do lets every thread act at the same time, and returns when all have: one error for each, valid until the next Do. It
-// is called by one goroutine at a time, and allocates nothing.
+// is called by one goroutine at a time, and allocates nothing; so are Start and Wait, its halves.
 func (c *Crew) Do(act func(i int) error) []error {
+	c.Start(act)
+	c.Wait(-1)
+	return c.errs
+}
+
+// Start lets every thread act at the same time, and returns at once.
+func (c *Crew) Start(act func(i int) error) {
 	c.act = act
 	c.pending.Store(uint32(len(c.errs)))
 	c.wake()
-	c.await()
-	return c.errs
+}
+
+// Wait waits until every thread has acted, but not longer than limit, unless that is negative. It reports whether all
+// have.
+func (c *Crew) Wait(limit time.Duration) bool {
+	end := time.Now().Add(limit)
+	for {
+		n := c.pending.Load()
+		if n == 0 {
+			return true
+		}
+		if limit < 0 {
+			futex(&c.pending, futexWait, n, nil)
+			continue
+		}
+		left := time.Until(end)
+		if left <= 0 {
+			return false
+		}
+		ts := unix.NsecToTimespec(int64(left))
+		futex(&c.pending, futexWait, n, &ts)
+	}
 }
 
 // Close ends the threads. One that is stuck in the kernel ends when it comes back.
@@ -65,10 +93,10 @@ func (c *Crew) member(i int) {
 	for {
 		seen := c.round.Load()
 		if c.pending.Add(^uint32(0)) == 0 {
-			futex(&c.pending, futexWake, 1)
+			futex(&c.pending, futexWake, 1, nil)
 		}
 		for c.round.Load() == seen {
-			futex(&c.round, futexWait, seen)
+			futex(&c.round, futexWait, seen, nil)
 		}
 		if c.quit.Load() {
 			return
@@ -79,21 +107,11 @@ func (c *Crew) member(i int) {
 
 func (c *Crew) wake() {
 	c.round.Add(1)
-	futex(&c.round, futexWake, uint32(len(c.errs)))
+	futex(&c.round, futexWake, uint32(len(c.errs)), nil)
 }
 
-func (c *Crew) await() {
-	for {
-		n := c.pending.Load()
-		if n == 0 {
-			return
-		}
-		futex(&c.pending, futexWait, n)
-	}
-}
-
-// futex waits while *word is value, or wakes up to value waiters (futex(2)). Every answer is fine: the callers look at
-// the word again.
-func futex(word *atomic.Uint32, op int, value uint32) {
-	unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), uintptr(op|futexPrivate), uintptr(value), 0, 0, 0)
+// futex waits while *word is value, not longer than limit unless that is nil, or wakes up to value waiters (futex(2)).
+// Every answer is fine: the callers look at the word again.
+func futex(word *atomic.Uint32, op int, value uint32, limit *unix.Timespec) {
+	unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), uintptr(op|futexPrivate), uintptr(value), uintptr(unsafe.Pointer(limit)), 0, 0)
 }

@@ -66,11 +66,32 @@ func openMount(m Mount) (int, error) {
 		err = fmt.Errorf("cannot stat %s: %w", m.Point, err)
 	case st.Mask&unix.STATX_MNT_ID != 0 && st.Mnt_id != uint64(m.ID): // Linux 5.8 and newer
 		err = fmt.Errorf("another filesystem has been mounted over %s", m.Point)
+	default:
+		err = m.sameFilesystem(unix.Mkdev(st.Dev_major, st.Dev_minor))
 	}
 	if err != nil {
 		return -1, errors.Join(err, unix.Close(fd))
 	}
 	return fd, nil
+}
+
+// sameFilesystem fails if what has been opened, a file of which has that device number, is not the filesystem that the
+// mount table had there: the kernel gives the number of a mount that is gone to the next one. The descriptor keeps it
+// from doing so again.
+func (m Mount) sameFilesystem(dev uint64) error {
+	if dev == m.Dev {
+		return nil
+	}
+	// The files of a btrfs have numbers of their own. What the mount table says now of the mount is said of what is open.
+	mounts, err := MountTable()
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(mounts, func(now Mount) bool { return now.ID == m.ID })
+	if i < 0 || mounts[i].Dev != m.Dev || m.FSType != mounts[i].FSType {
+		return fmt.Errorf("another filesystem has been mounted at %s in its place", m.Point)
+	}
+	return nil
 }
 
 // Point is the mount point by which the filesystem is called.

@@ -243,6 +243,42 @@ func TestOverMounted(t *testing.T) {
 	over = false
 }
 
+// A filesystem that took another's place, and its mount's number with it, is not frozen in its stead.
+func TestReplacedMount(t *testing.T) {
+	labtest.CheckClean(t)
+	point := format(t, 0, "ext4")
+	was := filesystem(t, point)
+	labtest.Run(t, "umount", point)
+	disk := labtest.Disks(t)[1]
+	labtest.Run(t, "wipefs", "-aq", disk)
+	t.Cleanup(func() { labtest.Run(t, "wipefs", "-aq", disk) })
+	for _, fstype := range []string{"ext4", "btrfs"} {
+		labtest.Run(t, "mkfs."+fstype, "-q", disk)
+		if err := unix.Mount(disk, point, fstype, 0, ""); err != nil {
+			t.Fatal(err)
+		}
+		now := filesystem(t, point)
+		if now.Mounts[0].ID != was.Mounts[0].ID {
+			t.Logf("the kernel took another number for the mount of %s: %d, not %d", fstype, now.Mounts[0].ID, was.Mounts[0].ID)
+		}
+		if h, err := fsfreeze.Open(was); err == nil {
+			t.Errorf("%s was taken for what was mounted there before", fstype)
+			h.Close()
+		}
+		h, err := fsfreeze.Open(now)
+		if err != nil {
+			t.Error(err)
+		} else if err := h.Close(); err != nil {
+			t.Error(err)
+		}
+		labtest.Run(t, "umount", point)
+		labtest.Run(t, "wipefs", "-aq", disk)
+	}
+	if err := unix.Mount(labtest.Disks(t)[0], point, "ext4", 0, ""); err != nil { // for format's own clean-up
+		t.Fatal(err)
+	}
+}
+
 func TestReadOnly(t *testing.T) {
 	labtest.CheckClean(t)
 	point := format(t, 0, "ext4")

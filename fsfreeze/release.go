@@ -25,6 +25,8 @@ const (
 // is tried again until patience is over. gone reports that whoever was taking it cannot be at it any more, because it is
 // dead: what is not held then never will be, and what it was about to release nobody else will. nil: nobody knows, and
 // whoever is about to release something is trusted to do it.
+//
+// It allocates nothing before patience is over, unless release does.
 func Release(c *Cell, release func() error, patience time.Duration, gone func() bool) (bool, error) {
 	hesitate := time.Now().Add(releasingTime)
 	for {
@@ -41,7 +43,7 @@ func Release(c *Cell, release func() error, patience time.Duration, gone func() 
 		case s != Releasing || gone == nil:
 			return false, nil // released, or somebody is at it
 		case !gone() && time.Now().Before(hesitate):
-			time.Sleep(releasePause)
+			nap(releasePause)
 		case c.Inherit():
 			// Its FITHAW may have been the last thing that it did. Then this one finds nothing, unless somebody else has
 			// frozen it in between, and loses his freeze; not to try would be to leave it frozen for ever.
@@ -71,6 +73,12 @@ func retry(c *Cell, release func() error, patience time.Duration, settled func()
 		if time.Now().After(end) {
 			return false, fmt.Errorf("gave up after %v: %w", patience, err)
 		}
-		time.Sleep(pause)
+		nap(pause)
 	}
+}
+
+// nap sleeps in the kernel: the runtime's own timers allocate, and need a thread that may not be there.
+func nap(d time.Duration) {
+	ts := unix.NsecToTimespec(int64(d))
+	_ = unix.Nanosleep(&ts, nil) // a signal ends it early, which is as well
 }

@@ -41,7 +41,7 @@ func TestUnits(t *testing.T) {
 			"Service.Type": "notify", "Service.BusName": api.BusName, "Service.ExecStart": "/usr/libexec/fermata/fermatad",
 			"Service.Restart": "on-failure", "Service.RestartSec": "100ms", "Service.WatchdogSec": "150s",
 			"Service.OOMScoreAdjust": "-900", "Service.LimitMEMLOCK": "infinity", "Service.KillMode": "process",
-			"Service.RuntimeDirectory": "fermata", "Service.RuntimeDirectoryPreserve": "yes", "Service.StateDirectory": "fermata",
+			"Service.RuntimeDirectory": "fermata", "Service.RuntimeDirectoryPreserve": "yes",
 			"Unit.Wants": "dbus.socket fermata-guard.socket", "Unit.After": "dbus.socket fermata-guard.socket",
 		},
 		"fermata-guard.service": {
@@ -62,8 +62,8 @@ func TestUnits(t *testing.T) {
 	}
 }
 
-// An option that gives a service a mount namespace of its own hides its mounts from the host; one that ties the guard
-// to the daemon lets it die with it; systemd 252 does not know some newer ones.
+// An option that gives a service a mount namespace of its own hides its mounts from the host; one that makes a directory
+// on the root keeps it from starting while that is frozen; one that ties the guard to the daemon lets it die with it; systemd 252 does not know some newer ones.
 func TestUnitsLeaveOut(t *testing.T) {
 	namespace := []string{"ProtectSystem", "ProtectHome", "PrivateTmp", "PrivateDevices", "PrivateMounts", "ReadWritePaths",
 		"ReadOnlyPaths", "InaccessiblePaths", "ExecPaths", "NoExecPaths", "BindPaths", "BindReadOnlyPaths", "TemporaryFileSystem",
@@ -71,10 +71,14 @@ func TestUnitsLeaveOut(t *testing.T) {
 		"ProtectClock", "MountFlags", "DynamicUser", "RootDirectory", "RootImage", "PrivateIPC", "MountAPIVFS"}
 	for _, name := range []string{"fermatad.service", "fermata-guard.service"} {
 		got := options(t, name)
-		for _, o := range append(namespace, "RestartMode", "ExecReload") {
+		directories := []string{"StateDirectory", "ConfigurationDirectory", "CacheDirectory", "LogsDirectory"} // made on a frozen root
+		for _, o := range slices.Concat(namespace, directories, []string{"RestartMode", "ExecReload"}) {
 			if got["Service."+o] != nil {
 				t.Errorf("%s has %s", name, o)
 			}
+		}
+		if got["Service.RestrictRealtime"] != nil {
+			t.Errorf("%s may not be urgent", name)
 		}
 		if slices.Contains(got["Service.Type"], "notify-reload") {
 			t.Errorf("%s has a type that systemd 252 does not know", name)

@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"syscall"
 
 	"github.com/coreos/go-systemd/v22/activation"
 	"golang.org/x/sys/unix"
@@ -30,15 +31,25 @@ func main() {
 
 func serve() error {
 	runtime.GOMAXPROCS(max(4, runtime.NumCPU()))
+	// First: what is read in to be locked may lie on a device that is suspended.
+	left, leftErr := releaseLeft()
 	debug.SetGCPercent(400) // its heap stays small; collecting it is work that can wait
 	if err := fsfreeze.PinMemory(); err != nil {
 		return err
 	}
+	flushErr := waitForNoIO()
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
 	defer stop()
 	control, err := dm.Open()
 	if err != nil {
 		return err
+	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	if leftErr != nil || len(left.Outcomes) > 0 || !left.OK() {
+		log.Warn("released what a dead daemon had left", "outcomes", left.Outcomes, "problems", left.Problems, "error", leftErr)
+	}
+	if flushErr != nil {
+		log.Warn("memory may have to wait for disks", "error", flushErr)
 	}
 	listener, err := listen()
 	if err != nil {
@@ -47,12 +58,21 @@ func serve() error {
 	s := guard.Server{
 		Resume: func(dev uint64) (func() error, error) { return resume(control, dm.Dev(dev)) },
 		Notes:  guard.Notes,
-		Log:    slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		Log:    log,
 	}
 	if err := systemd.Ready("watching"); err != nil {
 		return err
 	}
 	return s.Serve(ctx, listener)
+}
+
+// waitForNoIO keeps the kernel from waiting for a disk, which may be suspended, when it has to find memory for this process
+// (PR_SET_IO_FLUSHER, Linux 5.6). Nothing is started that would inherit it.
+func waitForNoIO() error {
+	if _, _, errno := syscall.AllThreadsSyscall6(unix.SYS_PRCTL, unix.PR_SET_IO_FLUSHER, 1, 0, 0, 0, 0); errno != 0 {
+		return fmt.Errorf("cannot set PR_SET_IO_FLUSHER: %w", errno)
+	}
+	return nil
 }
 
 // resume prepares the release of a device: EINVAL as long as it is not suspended.

@@ -13,7 +13,9 @@
 // with one write(2). The last line may be torn (it lacks its newline): it was never acted upon and is dropped. Anything
 // else that is wrong is corruption, and refused: ErrCorrupt names file and line.
 //
-// Nothing is written between the first filesystem frozen and the last one thawed.
+// Whoever writes a journal holds it locked (flock(2)).
+//
+// Nothing is written between the first filesystem frozen and the last one thawed. docs/journal.md says more.
 package journal
 
 import (
@@ -27,6 +29,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // ErrCorrupt: a journal is damaged other than by a torn last line.
@@ -76,6 +80,10 @@ func Create(dir, name string) (*Journal, error) {
 	f, err := os.OpenFile(filepath.Join(dir, name+suffix), os.O_CREATE|os.O_EXCL|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("cannot start the journal: %w", err)
+	}
+	// The lock ends when the last thread of a dead process has left the kernel.
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("cannot lock the journal: %w", err), os.Remove(f.Name()), f.Close())
 	}
 	return &Journal{f: f}, nil
 }
@@ -162,18 +170,15 @@ type Leftover struct {
 // Remove forgets a leftover, after it has been repaired.
 func (l Leftover) Remove() error { return os.Remove(l.path) }
 
-// Open reports whether a process has the journal open: the transaction lives. It needs root's rights to see every process.
+// Open reports whether somebody still has the journal open: the transaction lives, or has been killed while a thread of it
+// is inside the kernel, and may still freeze something. One that cannot be read counts as open.
 func (l Leftover) Open() bool {
-	fds, err := filepath.Glob("/proc/[0-9]*/fd/[0-9]*")
+	f, err := os.Open(l.path)
 	if err != nil {
-		return false
+		return !errors.Is(err, os.ErrNotExist)
 	}
-	for _, fd := range fds {
-		if to, err := os.Readlink(fd); err == nil && to == l.path {
-			return true
-		}
-	}
-	return false
+	defer f.Close()
+	return unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) != nil
 }
 
 // Last is the last state of a step, and the data of its first record; ok is false if it was never begun.

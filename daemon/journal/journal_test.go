@@ -124,3 +124,23 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// A journal is open as long as its writer has it, and not afterwards.
+func TestOpen(t *testing.T) {
+	dir := t.TempDir()
+	j, err := Create(dir, "set")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []bool{true, false} {
+		left, err := Leftovers(dir)
+		if err != nil || len(left) != 1 || left[0].Open() != want {
+			t.Errorf("%+v, %v; open: want %v", left, err, want)
+		}
+		if want {
+			if err := j.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}

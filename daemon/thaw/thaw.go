@@ -26,6 +26,8 @@ type Options struct {
 	rescue.Request
 	Journal, Notes string        // directories
 	Limit          time.Duration // for everything
+	// Dead leaves alone what belongs to a daemon that lives: it releases that itself.
+	Dead bool
 }
 
 // Report is what was done.
@@ -59,6 +61,9 @@ func Run(o Options) (Report, error) {
 
 	var s rescue.State
 	left, err := journal.Leftovers(o.Journal)
+	if o.Dead {
+		left = slices.DeleteFunc(left, journal.Leftover.Open)
+	}
 	needed := !o.All && len(o.Points) == 0 // otherwise it does not decide what is released
 	problem(err, needed)
 	s.Transactions, err = transactions(left, o.Notes)
@@ -78,6 +83,7 @@ func Run(o Options) (Report, error) {
 
 	plan, err := rescue.Decide(s, o.Request)
 	problem(err, true)
+	plan.Settled = o.Dead
 	r.Outcomes = append(r.Outcomes, rescue.Act(plan, Resumer(control, plan), o.Limit)...)
 
 	// Everything is released that can be: from here on it may write.

@@ -25,9 +25,10 @@
 // then for each filesystem. So the question who may thaw what is settled in shared memory, without a message, even when
 // one side is stopped between two instructions.
 //
-// Everything that a release needs (descriptors, prepared ioctls, one goroutine for each filesystem, because FITHAW may
-// block) exists before the guard says that it is armed. Releasing neither allocates on purpose nor writes anywhere; the
-// report is made when nothing is frozen any more.
+// Everything that a release needs (descriptors, prepared ioctls, one thread for each device and filesystem, because FITHAW may
+// block) exists before the guard says that it is armed. From then to the last release one thread watches the connection and the
+// clock, and makes system calls only (hold.go): it allocates nothing, writes nowhere, and waits for nobody but the kernel; the
+// garbage collector rests. The report is made when nothing is held any more, the log line last of all.
 package guard
 
 // Socket is where the guard listens.

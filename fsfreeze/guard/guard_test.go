@@ -87,7 +87,7 @@ func TestClosedInOrderReleasesNothing(t *testing.T) {
 
 func TestDeadlineReleasesWhatIsHeld(t *testing.T) {
 	socket, resumed, _ := serve(t)
-	a := arm(t, socket, 50*time.Millisecond, 1, 2, 3)
+	a := arm(t, socket, time.Second, 1, 2, 3)
 	take(a.DeviceCell(0))
 	take(a.DeviceCell(2))
 	await(t, "release", func() bool { return resumed.Load() == 2 })

@@ -8,6 +8,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -80,6 +82,18 @@ func Guarding(socket, set string, limit time.Duration) (bool, error) {
 		return false, fmt.Errorf("cannot ask the guard: %w", err)
 	}
 	return r.Armed, nil
+}
+
+// KeepNotes forgets all notes but those of the given sets: what they explain is gone.
+func KeepNotes(dir string, sets []string) error {
+	found, err := filepath.Glob(filepath.Join(dir, "*.json"))
+	errs := []error{err}
+	for _, name := range found {
+		if set := strings.TrimSuffix(filepath.Base(name), ".json"); !slices.Contains(sets, set) {
+			errs = append(errs, RemoveNote(dir, set))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Ping reports whether the guard can be reached, or started by connecting.

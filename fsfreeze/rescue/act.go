@@ -49,8 +49,12 @@ const (
 func Act(p Plan, resume func(dev uint64) error, limit time.Duration) []Outcome {
 	end := time.Now().Add(limit)
 	devices, filesystems := split(p.Targets)
+	patience := asking
+	if p.Settled {
+		patience = 0
+	}
 	out := together(devices, time.Until(end)/2, func(t Target) Outcome { return judge(t, resume(t.Dev)) })
-	out = append(out, together(filesystems, time.Until(end), func(t Target) Outcome { return judge(t, thaw(t)) })...)
+	out = append(out, together(filesystems, time.Until(end), func(t Target) Outcome { return judge(t, thaw(t, patience)) })...)
 	for _, t := range p.Gone {
 		o := outcome(t, Gone)
 		o.Error = "it was unmounted while it was frozen; mount it again and thaw it by its mount point"
@@ -120,14 +124,14 @@ func judge(t Target, err error) Outcome {
 	return o
 }
 
-// thaw releases one freeze; EINVAL if there is none.
-func thaw(t Target) error {
+// thaw releases one freeze; EINVAL if there is none, nor is for patience.
+func thaw(t Target, patience time.Duration) error {
 	h, err := fsfreeze.Open(fsfreeze.Filesystem{Dev: t.Dev, Mounts: t.Mounts})
 	if err != nil {
 		return err
 	}
 	pause := unix.NsecToTimespec(int64(askingPause)) // in the kernel: this thread is urgent, the runtime's timers are not
-	for end := time.Now().Add(asking); ; _ = unix.Nanosleep(&pause, nil) {
+	for end := time.Now().Add(patience); ; _ = unix.Nanosleep(&pause, nil) {
 		err = fsfreeze.Thaw(h.Fd())
 		if !errors.Is(err, unix.EINVAL) || time.Now().After(end) {
 			break

@@ -78,6 +78,8 @@ type Plan struct {
 	Gone []Target
 	// Left are suspended devices that are not ours and that nobody asked for.
 	Left []Device
+	// Settled: nothing can be on its way to being frozen any more, so that what is not frozen is asked once.
+	Settled bool
 }
 
 // ErrNotMounted: there is no filesystem of its own at the path.
