@@ -14,6 +14,8 @@ const (
 	tagPrefix  = "fermata."
 	tagArmed   = "fermata.armed"
 	tagScratch = "fermata.scratch"
+	// maxTag is less than what a tag can hold, 1024 characters. A longer value goes into several: mount, mount.1, mount.2.
+	maxTag = 1000
 )
 
 func tag(key, value string) string {
@@ -29,6 +31,20 @@ func tag(key, value string) string {
 		}
 	}
 	return b.String()
+}
+
+// longTag is tag for a value of any length.
+func longTag(key, value string) (tags []string) {
+	for n := 0; n == 0 || value != ""; n++ {
+		name := key
+		if n > 0 {
+			name += "." + strconv.Itoa(n)
+		}
+		size := min(len(value), (maxTag-len(tagPrefix+name+"="))/len("#00"))
+		tags = append(tags, tag(name, value[:size]))
+		value = value[size:]
+	}
+	return tags
 }
 
 func untag(value string) string {
@@ -50,8 +66,8 @@ func untag(value string) string {
 func tagsOf(host Host, set Set, v Volume) []string {
 	tags := []string{tagArmed, tag("set", set.ID), tag("members", strconv.Itoa(set.Members)), tag("origin", v.Name)}
 	for _, t := range [][2]string{{"machine", host.Machine}, {"host", host.Name}, {"policy", set.Policy}, {"mount", v.MountPoint}, {"fstype", v.FSType}, {"options", v.Options}} {
-		if t[1] != "" && len(t[1]) < 300 { // a tag holds 1024 characters
-			tags = append(tags, tag(t[0], t[1]))
+		if t[1] != "" {
+			tags = append(tags, longTag(t[0], t[1])...)
 		}
 	}
 	return tags
@@ -78,6 +94,7 @@ func markTags(host Host, snaps []Snapshot) (add, remove []string) {
 
 // parseTags reads a snapshot's tags; ok is false if it is none of ours.
 func parseTags(tags []string) (s Snapshot, ok bool) {
+	values := map[string]string{}
 	for _, t := range tags {
 		switch t {
 		case tagArmed:
@@ -92,7 +109,16 @@ func parseTags(tags []string) (s Snapshot, ok bool) {
 			continue
 		}
 		key, value, _ := strings.Cut(rest, "=")
-		value = untag(value)
+		values[key] = untag(value)
+	}
+	for key, value := range values {
+		for n := 1; ; n++ {
+			more, found := values[key+"."+strconv.Itoa(n)]
+			if !found {
+				break
+			}
+			value += more
+		}
 		switch key {
 		case "set":
 			s.Set.ID, ok = value, value != ""

@@ -29,6 +29,22 @@ func TestTagsRoundTrip(t *testing.T) {
 	}
 }
 
+// A mount point of any length that the kernel takes is told by the tags, whatever order LVM lists them in.
+func TestLongTags(t *testing.T) {
+	for _, point := range []string{strings.Repeat("/x", 100), "/" + strings.Repeat("ü", 200), strings.Repeat("/ ", 2047) + "/"} {
+		tags := tagsOf(Host{}, Set{ID: "s"}, Volume{Name: "vg/v", MountPoint: point})
+		for _, tag := range tags {
+			if len(tag) > 1024 {
+				t.Errorf("a tag of %d characters", len(tag))
+			}
+		}
+		slices.Reverse(tags)
+		if got, ok := parseTags(tags); !ok || got.MountPoint != point {
+			t.Errorf("of %d bytes %d came back", len(point), len(got.MountPoint))
+		}
+	}
+}
+
 func TestUntagGarbage(t *testing.T) {
 	for in, want := range map[string]string{"#": "#", "#2": "#2", "#zz": "#zz", "a#20b": "a b", "#20": " "} {
 		if got := untag(in); got != want {
