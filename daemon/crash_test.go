@@ -281,6 +281,9 @@ func TestLostStateDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	sets := d.Sets()
+	if st, err := os.Stat(filepath.Join(w.dir, "state")); err != nil || st.Mode() != os.ModeDir|0o700 {
+		t.Errorf("the state directory: %v, %v", st, err)
+	}
 	if len(sets) != 2 || sets[1].State != api.Complete || sets[1].Consistency != api.Crash || sets[1].Policy != "p" || len(sets[1].Volumes) != 4 {
 		t.Errorf("got %+v", sets)
 	}

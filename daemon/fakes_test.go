@@ -188,13 +188,25 @@ func (h *fakeHost) RenewID(_ context.Context, device string) error {
 func (h *fakeHost) Rescue(held held) ([]string, error) {
 	var did []string
 	for _, dev := range held.Devices {
-		if h.resume(dev) == nil {
-			did = append(did, "resumed "+volumeNames[dev])
+		err := h.via("rescue", volumeNames[dev], func() error {
+			if h.resume(dev) == nil {
+				did = append(did, "resumed "+volumeNames[dev])
+			}
+			return nil
+		})
+		if err != nil {
+			return did, err
 		}
 	}
 	for _, f := range held.Filesystems {
-		h.freeze(f.Dev, "")
-		did = append(did, "thawed "+f.Point)
+		err := h.via("rescue", filepath.Base(f.Point), func() error {
+			h.freeze(f.Dev, "")
+			did = append(did, "thawed "+f.Point)
+			return nil
+		})
+		if err != nil {
+			return did, err
+		}
 	}
 	return did, nil
 }

@@ -30,6 +30,13 @@ func (d *Daemon) recover(ctx context.Context) error {
 	defer cancel()
 	left, err := journal.Leftovers(d.journalDir())
 	errs := []error{err}
+	var known []string
+	for _, l := range left {
+		known = append(known, l.Name)
+	}
+	if err == nil { // a repair that died has left some without their journal
+		errs = append(errs, guard.KeepNotes(d.noteDir(), known))
+	}
 	for _, l := range left {
 		err := d.rescue(ctx, l)
 		if err == nil && l.Err == nil { // a corrupt one stays, to be looked at
@@ -44,11 +51,11 @@ func (d *Daemon) recover(ctx context.Context) error {
 	d.mu.Lock()
 	c := d.contents
 	d.mu.Unlock()
-	known := maps.Clone(c.Snapshots)
+	snaps := maps.Clone(c.Snapshots)
 	for _, s := range c.Scratch {
-		known[s.Set.ID] = append(slices.Clone(known[s.Set.ID]), s)
+		snaps[s.Set.ID] = append(slices.Clone(snaps[s.Set.ID]), s)
 	}
-	errs = append(errs, d.removeHalfMade(ctx, c), d.resumeMounts(ctx, known))
+	errs = append(errs, d.removeHalfMade(ctx, c), d.resumeMounts(ctx, snaps))
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("cannot recover everything: %w", err)
 	}

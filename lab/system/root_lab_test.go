@@ -209,3 +209,29 @@ const journalRecords = 28
 func lines(text string) []string {
 	return strings.FieldsFunc(text, func(r rune) bool { return r == '\n' })
 }
+
+// Daemon and guard die together while the root is frozen. systemd starts both anew, from the frozen root: it is released.
+func TestRootVolumeDaemonAndGuardKilled(t *testing.T) {
+	rootVolume(t)
+	kill := heldFreeze(t, "/")
+	guard := guardPID(t)
+	written := make(chan error, 1)
+	go func() { written <- os.WriteFile("/root/probe", []byte("x"), 0o600) }() // waits for the thaw
+	defer os.Remove("/root/probe")
+	kill(guard)
+	died := time.Now()
+	select {
+	case err := <-written:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(time.Minute):
+		t.Fatalf("the root is frozen\n%s", labtest.Blocked())
+	}
+	t.Logf("released %v after the deaths", time.Since(died).Round(time.Millisecond))
+	must(t, "snapshot", "list")
+	if left := snapshotLVs(t); left != "" {
+		t.Errorf("left behind: %s", left)
+	}
+	create(t, "/")
+}
