@@ -45,6 +45,6 @@
 // Anything else ends the session, and breaks the hold if there was one: an
 // answer that was not asked for, a line that is too long or not in the grammar,
 // end of file on standard output, an exit, no answer in time. A session that
-// was ended so gets SIGTERM (it and its whole process group), and SIGKILL two
-// seconds later.
+// was ended so gets SIGTERM (it and its whole process group), and everything that
+// it has started SIGKILL when it has gone, two seconds later at the latest.
 package hooks

@@ -17,9 +17,9 @@ type process struct {
 }
 
 // start runs a program. With input it gets a pipe as standard input, and all
-// that is left of its group is killed when it exits: then the program is the
-// session. Without, it reads /dev/null, and what it leaves behind in its group
-// when it ends by itself is left alone.
+// that it has started is killed when it exits: then the program is the session.
+// Without, it reads /dev/null, and what it leaves running when it ends by itself
+// is left alone.
 func (p *program) start(env []string, input bool) (*process, error) {
 	var c process
 	var childIn *os.File

@@ -41,7 +41,7 @@ var stages = []stage{
 }
 
 // kernelFolders hold what depends on the kernel's version.
-var kernelFolders = []string{"dm", "fsfreeze", "cmd/fermata-provider-btrfs", "cmd/fermata-provider-array"}
+var kernelFolders = []string{"dm", "fsfreeze", "hooks/child", "cmd/fermata-provider-btrfs", "cmd/fermata-provider-array"}
 
 // guestTests are the lab's own tests that boot guests, from the host.
 const guestTests = "^TestGuest"
