@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -168,20 +169,36 @@ func TestInventory(t *testing.T) {
 	}
 }
 
-// A lost state directory loses no set: the truth is in the tags.
+// A lost state directory loses no set of any provider, nor where its volumes were mounted, however long the path.
 func TestLostStateDirectory(t *testing.T) {
-	thinVolumes(t, 2)
-	m := create(t, "/srv/v1", "/srv/v2")
+	vols := thinVolumes(t, 2)
+	vols = append(vols, thickVolume(t, "x", "320m", "xfs"), dmVolume(t, "plain", 64))
+	long := "/srv" + strings.Repeat("/a directory of some length", 30)
+	labtest.Run(t, "mkdir", "-p", long)
+	labtest.Run(t, "mount", vols[1].Device(), long)
+	t.Cleanup(func() {
+		labtest.Run(t, "umount", long)
+		os.RemoveAll("/srv/a directory of some length")
+	})
+	labtest.Run(t, "umount", vols[1].Point)
+	want := map[string]string{vols[0].Point: "thin", long: "thin", vols[2].Point: "thick", vols[3].Point: "dm"}
+	m := create(t, vols[0].Point, long, vols[2].Point, vols[3].Point)
 	labtest.Run(t, "systemctl", "stop", "fermatad")
 	if err := os.RemoveAll("/var/lib/fermata"); err != nil {
 		t.Fatal(err)
 	}
 	// The bus starts the daemon.
 	list := sets(t)
-	if len(list) != 1 || list[0].ID != m.ID || list[0].State != api.Complete || list[0].Consistency != api.Filesystem || len(list[0].Volumes) != 2 {
+	if len(list) != 1 || list[0].ID != m.ID || list[0].State != api.Complete || list[0].Consistency != api.Filesystem || len(list[0].Volumes) != len(want) {
 		t.Fatalf("got %+v", list)
 	}
 	must(t, "snapshot", "mount", m.ID)
+	for point, provider := range want {
+		mounted(t, m.ID, point)
+		if !slices.ContainsFunc(list[0].Volumes, func(v api.Snapshot) bool { return v.MountPoint == point && v.Provider == provider }) {
+			t.Errorf("%s by %s is not in %+v", point, provider, list[0].Volumes)
+		}
+	}
 	must(t, "snapshot", "umount", m.ID)
 }
 
