@@ -54,6 +54,20 @@ root: setup ## sets of a root on a volume that is in the set, with kills of the 
 		$(GO) test -tags lab -count=1 -v -timeout 1h -exec '$(GO) run $(CURDIR)/lab test' -run TestRootVolume ./lab/system || exit 1; \
 	done
 
+# A test of lab/system in a guest with systemd: kernel, test, variables of the guest, variables of the lab.
+endure = FERMATA_LAB_KERNEL=$(1) FERMATA_LAB_SYSTEMD=1 FERMATA_LAB_DISKS="2G 2G" FERMATA_LAB_TIMEOUT=24h \
+	FERMATA_LAB_ENV="$(3)" $(4) \
+	$(GO) test -tags lab -count=1 -v -timeout 24h -exec '$(GO) run $(CURDIR)/lab test' -run '^$(2)$$' ./lab/system
+
+KINDS ?= thin thick dm plug-in mixed undone
+.PHONY: crash-matrix
+crash-matrix: setup ## every fault at every point of a set, for KINDS of sets on KERNELS (hours)
+	@failed=; for k in $(KERNELS); do \
+		for kind in $(KINDS); do \
+			$(call endure,$$k,TestCrashMatrix,FERMATA_MATRIX=full FERMATA_MATRIX_KINDS=$$kind,) || failed="$$failed $$k/$$kind"; \
+		done; \
+	done; test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
+
 .PHONY: test-host
 test-host: host-tools ## only the tests that need no guest
 	$(GO) test -short -skip ^TestGuest ./...

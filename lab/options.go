@@ -38,11 +38,13 @@ In a guest $LAB is the lab's program:
   $LAB cut                            cut the power now (lab crash)
   $LAB at list -- COMMAND             print every point that COMMAND passes
   $LAB at POINT cut -- COMMAND        cut the power at a point
-  $LAB at POINT SIGNAL PROGRAM -- COMMAND
+  $LAB at POINT SIGNAL PROGRAM... -- COMMAND
                                       send a signal, such as KILL or STOP, there to
-                                      every process of a program
+                                      every process of some programs or services
+                                      (NAME.service)
 The point is the instant after the record was written: on the guest's one processor
-its writer does not run before the act.
+its writer does not run before the act. Where fermatad writes no record, a point is
+the instant before or after one of its ioctls, such as window:suspend:2:before.
 
 lab test takes them from the environment: FERMATA_LAB_KERNEL, FERMATA_LAB_SYSTEMD=1,
 FERMATA_LAB_DISKS="2G 2G", FERMATA_LAB_TIMEOUT, FERMATA_LAB_MEM,

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fermata-project/fermata/daemon/journal"
 )
 
 // journalDir is where fermatad announces what it is about to do.
@@ -24,6 +26,10 @@ const exitNotReached = 125
 
 // Crash runs the verbs that a command in the guest uses to come to harm: cut,
 // and at. It gives the exit status.
+//
+// A point is a record of fermatad's journal, STEP:STATE, or, where fermatad holds
+// something and writes none, an ioctl of it: STEP:OPERATION:N:before and :after,
+// such as window:suspend:2:before.
 func Crash(verb string, args []string) (int, error) {
 	if verb == "cut" {
 		return exitNotReached, cut()
@@ -48,24 +54,26 @@ func parseAt(args []string) (watch, []string, error) {
 		return watch{act: func() error { return nil }}, command, nil
 	case len(words) == 2 && words[1] == "cut":
 		return watch{point: words[0], act: cut}, command, nil
-	case len(words) == 3:
+	case len(words) >= 3:
 		signal := unix.SignalNum("SIG" + words[1])
 		if signal == 0 {
 			return watch{}, nil, fmt.Errorf("there is no signal %q", words[1])
 		}
-		return watch{point: words[0], act: func() error { return signalAll(words[2], signal) }}, command, nil
+		return watch{point: words[0], act: func() error { return signalAll(words[2:], signal) }}, command, nil
 	}
-	return watch{}, nil, fmt.Errorf("cannot understand %q: list, POINT cut, or POINT SIGNAL PROGRAM", words)
+	return watch{}, nil, fmt.Errorf("cannot understand %q: list, POINT cut, or POINT SIGNAL PROGRAM...", words)
 }
 
-// watch acts at a point of fermatad's journal: the record with that number, or
-// the first of that STEP:STATE; at no point if it is empty.
+// watch acts at a point: the record of the journal with that number, the first of
+// that STEP:STATE, or an ioctl; at no point if it is empty.
 type watch struct {
 	point   string
 	act     func() error
 	reached bool
 	failed  error
-	seen    int // records
+	seen    int            // records
+	known   map[string]int // lines of each file
+	holding string         // the step whose ioctls are points
 }
 
 // run runs the command and acts when its point comes. Its thread has a real-time
@@ -83,6 +91,13 @@ func (w *watch) run(command []string) (int, error) {
 	if err != nil {
 		return 1, fmt.Errorf("cannot watch the journal: %w", err)
 	}
+	watching, ready := make(chan error, 1), make(chan bool)
+	go func() {
+		runtime.LockOSThread() // before the command is another thread's child
+		close(ready)
+		watching <- w.follow(fd)
+	}()
+	<-ready
 	cmd := exec.Command(command[0], command[1:]...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	if err := cmd.Start(); err != nil {
@@ -91,11 +106,6 @@ func (w *watch) run(command []string) (int, error) {
 	ended := make(chan error, 1)
 	go func() {
 		ended <- cmd.Wait()
-	}()
-	watching := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
-		watching <- w.follow(fd)
 	}()
 	var code int
 	select {
@@ -122,13 +132,51 @@ func (w *watch) run(command []string) (int, error) {
 // watchPriority is above that of fermatad's freeze window.
 const watchPriority = 50
 
-// follow reads the journal whenever it grows, until the point is reached.
+// follow reads the journal whenever it grows, until the point is reached. Where the ioctls between two records are points,
+// it traces fermatad from the first of these records on.
 func (w *watch) follow(fd int) error {
 	if err := realTime(watchPriority); err != nil {
 		return err
 	}
+	w.known = map[string]int{}
+	for {
+		if err := grown(fd); err != nil {
+			return err
+		}
+		reached, err := w.look()
+		for !reached && err == nil && w.holding != "" {
+			reached, err = w.trace()
+		}
+		if reached || err != nil {
+			return err
+		}
+	}
+}
+
+// trace follows the ioctls of fermatad until the point is reached, or fermatad announces that nothing is held any more.
+func (w *watch) trace() (reached bool, err error) {
+	pids, err := processes("fermatad")
+	if err == nil && len(pids) != 1 {
+		err = fmt.Errorf("%d processes have that name", len(pids))
+	}
+	if err != nil {
+		return false, fmt.Errorf("cannot trace fermatad: %w", err)
+	}
+	var failed error
+	t := tracer{passed: w.ioctl, wrote: func() bool {
+		reached, failed = w.look()
+		return reached || failed != nil || w.holding == ""
+	}}
+	if err := t.attach(pids[0]); err != nil {
+		return false, err
+	}
+	err = errors.Join(t.follow(), failed)
+	return w.reached, errors.Join(err, t.detach()) // a daemon that lives goes on
+}
+
+// grown waits until something is written to a journal.
+func grown(fd int) error {
 	events := make([]byte, 4096)
-	known := map[string]int{} // lines of each file
 	for {
 		n, err := unix.Read(fd, events)
 		if err == unix.EINTR {
@@ -137,43 +185,77 @@ func (w *watch) follow(fd int) error {
 		if err != nil || n <= 0 {
 			return fmt.Errorf("cannot watch the journal: %w", err)
 		}
-		files, err := filepath.Glob(journalDir + "/*.journal")
+		return nil
+	}
+}
+
+// look reads what is new in the journals, up to the point.
+func (w *watch) look() (reached bool, err error) {
+	files, err := filepath.Glob(journalDir + "/*.journal")
+	if err != nil {
+		return false, err
+	}
+	for _, name := range files {
+		text, err := os.ReadFile(name)
 		if err != nil {
-			return err
+			continue // gone: its transaction has ended
 		}
-		for _, name := range files {
-			text, err := os.ReadFile(name)
-			if err != nil {
-				continue // gone: its transaction has ended
+		lines := strings.SplitAfter(string(text), "\n")
+		for _, line := range lines[min(w.known[name], len(lines)):] {
+			if !strings.HasSuffix(line, "\n") {
+				break
 			}
-			lines := strings.SplitAfter(string(text), "\n")
-			for _, line := range lines[min(known[name], len(lines)):] {
-				if !strings.HasSuffix(line, "\n") {
-					break
-				}
-				known[name]++
-				if w.record(line) {
-					return nil
-				}
+			w.known[name]++
+			if w.record(line) {
+				return true, nil
 			}
 		}
 	}
+	return false, nil
 }
 
 // record looks at one record, and acts if it is the point; true if it was.
 func (w *watch) record(line string) bool {
 	w.seen++
 	name := pointName(line)
+	step, state, _ := strings.Cut(name, ":")
+	if slices.Contains(journal.Holding, step) && state == string(journal.Doing) && (w.point == "" || strings.HasPrefix(w.point, step+":") && strings.Count(w.point, ":") == 3) {
+		w.holding = step
+	}
 	if w.point == "" {
+		if w.holding == step && state != string(journal.Doing) {
+			w.holding = ""
+		}
 		fmt.Printf("%d %s\n", w.seen, name)
 		return false
 	}
 	if w.point != name && w.point != strconv.Itoa(w.seen) {
 		return false
 	}
-	w.failed = w.act()
-	w.reached = true
+	w.reach()
 	return true
+}
+
+// ioctl looks at one ioctl, and acts if it is the point; true if it was.
+func (w *watch) ioctl(name string) bool {
+	switch name = w.holding + ":" + name; {
+	case w.point == "":
+		fmt.Printf("- %s\n", name)
+		return false
+	case w.point != name:
+		return false
+	}
+	w.reach()
+	return true
+}
+
+// reach acts, and tells when: nanoseconds of the monotonic clock.
+func (w *watch) reach() {
+	var now unix.Timespec
+	w.failed = unix.ClockGettime(unix.CLOCK_MONOTONIC, &now)
+	w.failed = errors.Join(w.failed, w.act())
+	w.reached = true
+	fmt.Fprintf(os.Stderr, "%s at %d\n", w.point, now.Nano())
 }
 
 // pointName is the STEP:STATE of a record (package daemon/journal has its
@@ -218,29 +300,68 @@ func realTime(priority uint32) error {
 	return nil
 }
 
-// signalAll sends a signal to every process of a program, by its name.
-func signalAll(program string, signal unix.Signal) error {
-	names, err := filepath.Glob("/proc/[0-9]*/comm")
-	if err != nil {
-		return err
-	}
-	sent := 0
-	for _, name := range names {
-		text, err := os.ReadFile(name)
-		if err != nil || strings.TrimSpace(string(text)) != program {
-			continue
-		}
-		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(name)))
-		if err == nil {
-			err = unix.Kill(pid, signal)
-		}
+// signalAll sends a signal to every process of some programs, one after the other.
+func signalAll(programs []string, signal unix.Signal) error {
+	var doomed []int
+	for _, program := range programs {
+		pids, err := processes(program)
 		if err != nil {
-			return fmt.Errorf("cannot send %v to %s: %w", signal, program, err)
+			return err
 		}
-		sent++
+		if len(pids) == 0 {
+			return fmt.Errorf("no process of %s runs", program)
+		}
+		doomed = append(doomed, pids...)
 	}
-	if sent == 0 {
-		return fmt.Errorf("no process of %s runs", program)
+	for _, pid := range doomed {
+		if err := unix.Kill(pid, signal); err != nil {
+			return fmt.Errorf("cannot send %v to process %d: %w", signal, pid, err)
+		}
 	}
 	return nil
+}
+
+// processes are those of a program, by its name, or of a service of systemd, whatever their names.
+func processes(name string) ([]int, error) {
+	var pids []int
+	if strings.HasSuffix(name, ".service") {
+		own, err := filepath.Glob("/sys/fs/cgroup/*.slice/" + name + "/cgroup.procs")
+		if err != nil {
+			return nil, err
+		}
+		below, err := filepath.Glob("/sys/fs/cgroup/*.slice/" + name + "/*/cgroup.procs")
+		if err != nil {
+			return nil, err
+		}
+		for _, file := range append(own, below...) {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				return nil, err
+			}
+			for word := range strings.FieldsSeq(string(text)) {
+				pid, err := strconv.Atoi(word)
+				if err != nil {
+					return nil, err
+				}
+				pids = append(pids, pid)
+			}
+		}
+		return pids, nil
+	}
+	comms, err := filepath.Glob("/proc/[0-9]*/comm")
+	if err != nil {
+		return nil, err
+	}
+	for _, comm := range comms {
+		text, err := os.ReadFile(comm)
+		if err != nil || strings.TrimSpace(string(text)) != name {
+			continue
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(comm)))
+		if err != nil {
+			return nil, err
+		}
+		pids = append(pids, pid)
+	}
+	return pids, nil
 }

@@ -15,6 +15,7 @@ func TestParseAt(t *testing.T) {
 		{[]string{"list", "--", "true"}, "", 1, true},
 		{[]string{"window:doing", "cut", "--", "sh", "-c", "--"}, "window:doing", 3, true},
 		{[]string{"7", "KILL", "fermatad", "--", "true"}, "7", 1, true},
+		{[]string{"window:suspend:2:before", "KILL", "fermatad", "fermata-guard", "--", "true"}, "window:suspend:2:before", 1, true},
 		{[]string{"7", "NOSUCH", "fermatad", "--", "true"}, "", 0, false},
 		{[]string{"7", "cut", "--"}, "", 0, false},
 		{[]string{"7", "cut", "true"}, "", 0, false},
@@ -47,6 +48,29 @@ func TestRecords(t *testing.T) {
 		}
 		if at != tt.at || w.reached != (at > 0) || acted != min(at, 1) || (w.failed != nil) != (at > 0) {
 			t.Errorf("%s: acted %d times, at record %d, want %d (%+v)", tt.point, acted, at, tt.at, w)
+		}
+	}
+}
+
+// Tracing begins at the record that announces the freeze, for a point that comes after it, and for a list of all points.
+func TestHolding(t *testing.T) {
+	const doing = `01234567 {"seq":1,"time":"2026-11-21T00:00:00Z","step":"window","state":"doing"}` + "\n"
+	for point, traced := range map[string]bool{"": true, "window:freeze:1:before": true, "window:done": false, "probe:freeze:1:before": false, "7": false} {
+		w := watch{point: point, act: func() error { return nil }}
+		w.record(doing)
+		if w.holding != "" != traced {
+			t.Errorf("%s: holding %q", point, w.holding)
+		}
+		if hit := w.ioctl("freeze:1:before"); hit != (point == "window:freeze:1:before") || hit != w.reached {
+			t.Errorf("%s: %v, %+v", point, hit, w)
+		}
+	}
+}
+
+func TestInterrupted(t *testing.T) {
+	for answer, want := range map[int64]bool{0: false, 1: false, -4: true, -16: false, -22: false, -512: true, -516: true, -517: false} {
+		if interrupted(answer) != want {
+			t.Errorf("answer %d: %v", answer, !want)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -49,7 +50,8 @@ func state(t testing.TB) map[string]string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	programs, _ := Try(t, "pgrep", "-a", "^fermata-(writer|provide)") // the kernel knows 15 characters of a name
+	programs, _ := Try(t, "pgrep", "-a", "^fermata-(writer|provide)")         // the kernel knows 15 characters of a name
+	programs = regexp.MustCompile(`(?m)^\d+ `).ReplaceAllString(programs, "") // a daemon that starts again starts its plug-ins again
 	cgroups, err := filepath.Glob("/sys/fs/cgroup/fermata.slice/fermatad.service/*-*")
 	if err != nil {
 		t.Fatal(err)
@@ -64,7 +66,7 @@ func state(t testing.TB) map[string]string {
 		"links":                   files(t, "/dev/fermata"),
 		"records of mounts":       files(t, "/run/fermata/mounts"),
 		"writers and plug-ins":    programs,
-		"cgroups":                 strings.Join(cgroups, "\n"),
+		"cgroups":                 regexp.MustCompile(`(?m)\d+$`).ReplaceAllString(strings.Join(cgroups, "\n"), ""),
 	}
 }
 

@@ -28,10 +28,11 @@ type stage struct {
 // stages is everything, the longest first among those that run side by side.
 var stages = []stage{
 	{name: "host", alone: true, args: []string{"-skip", guestTests, "./..."}},
-	{name: "system 6.1", kernel: "6.1", systemd: true, args: []string{"-skip", "TestOrder|" + rooted + "|" + elsewhere, "./lab/system"}},
+	{name: "system 6.1", kernel: "6.1", systemd: true, args: []string{"-skip", "TestOrder|" + rooted + "|" + endurance + "|" + elsewhere, "./lab/system"}},
 	{name: "order 6.12", kernel: "6.12", systemd: true, env: []string{"FERMATA_ORDER_SETS=50"}, args: []string{"-run", "Order$", "./lab/system"}},
 	{name: "mixed order 6.1", kernel: "6.1", systemd: true, env: []string{"FERMATA_ORDER_SETS=20"}, args: []string{"-run", "TestOrderMixed|TestOrderUnheld", "./lab/system"}},
 	{name: "root 6.1", kernel: "6.1", systemd: true, root: true, args: []string{"-run", rooted, "./lab/system"}},
+	{name: "crash matrix 6.1", kernel: "6.1", systemd: true, args: []string{"-run", "TestCrashMatrix", "./lab/system"}},
 	{name: "lab", args: []string{"-run", guestTests, "./lab"}},
 	{name: "guest 6.1", kernel: "6.1", folders: []string{"dm", "fsfreeze", "hooks", "cmd"}},
 	{name: "system 6.12", kernel: "6.12", systemd: true, env: []string{"FERMATA_ORDER_SETS=2"}, args: []string{"-run", short + "|" + elsewhere, "./lab/system"}},
@@ -45,6 +46,9 @@ var kernelFolders = []string{"dm", "fsfreeze", "hooks/child", "cmd/fermata-provi
 
 // guestTests are the lab's own tests that boot guests, from the host.
 const guestTests = "^TestGuest"
+
+// endurance are tests with a stage of their own.
+const endurance = "TestCrashMatrix"
 
 // elsewhere are tests of the whole daemon that run on 6.12 alone, which is the fastest kernel in a guest.
 const elsewhere = "TestClone|TestOverflow|TestGroupInFile|TestOneVolume|TestStacked|TestSubvolumeByDM|TestOddMountPoint"

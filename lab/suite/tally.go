@@ -13,8 +13,12 @@ import (
 type tally struct {
 	passed          int
 	failed, skipped []string
+	notes           []string          // what tests that pass have to tell all the same
 	text            map[string]string // output by test, of those that have not passed
 }
+
+// notePrefix begins a line of a test's output that the suite prints whatever becomes of the test.
+const notePrefix = "note: "
 
 // event is a line of go test -json (go doc test2json).
 type event struct {
@@ -48,6 +52,9 @@ func (t *tally) take(e event) {
 	}
 	switch e.Action {
 	case "output", "build-output":
+		if note, found := strings.CutPrefix(e.Output, notePrefix); found {
+			t.notes = append(t.notes, strings.TrimSuffix(note, "\n"))
+		}
 		t.text[name] += e.Output
 	case "pass":
 		if e.Test != "" {

@@ -8,6 +8,7 @@ import (
 func TestCount(t *testing.T) {
 	got := count(strings.NewReader(`{"Action":"start","Package":"github.com/fermata-project/fermata/dm"}
 {"Action":"output","Package":"github.com/fermata-project/fermata/dm","Test":"TestA","Output":"fine\n"}
+{"Action":"output","Package":"github.com/fermata-project/fermata/dm","Test":"TestA","Output":"note: 3 cases\n"}
 {"Action":"pass","Package":"github.com/fermata-project/fermata/dm","Test":"TestA"}
 {"Action":"output","Package":"github.com/fermata-project/fermata/dm","Test":"TestB","Output":"bad\n"}
 {"Action":"fail","Package":"github.com/fermata-project/fermata/dm","Test":"TestB"}
@@ -16,6 +17,9 @@ func TestCount(t *testing.T) {
 {"Action":"skip","Package":"github.com/fermata-project/fermata/lab/labtest"}
 not JSON
 `))
+	if strings.Join(got.notes, ",") != "3 cases" {
+		t.Errorf("notes: %q", got.notes)
+	}
 	if got.passed != 1 || strings.Join(got.failed, ",") != "dm TestB,dm" || strings.Join(got.skipped, ",") != "dm TestC" || got.ok() {
 		t.Errorf("got %+v", got)
 	}
