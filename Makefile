@@ -66,6 +66,7 @@ crash-matrix: setup ## every fault at every point of a set, for KINDS of sets on
 		for kind in $(KINDS); do \
 			$(call endure,$$k,TestCrashMatrix,FERMATA_MATRIX=full FERMATA_MATRIX_KINDS=$$kind,) || failed="$$failed $$k/$$kind"; \
 		done; \
+		$(call endure,$$k,TestPowerCut,FERMATA_MATRIX=full,FERMATA_LAB_CUTS=1000) || failed="$$failed $$k/power"; \
 	done; test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 
 .PHONY: test-host

@@ -37,6 +37,36 @@ func (o *options) splitCrash(at string) error {
 // guest's kernel still held back are lost, as with any disk; but no write is lost
 // or reordered that a real disk had acknowledged and not yet flushed.
 func runCrash(ctx context.Context, o options, p parts, _ []string) (int, error) {
+	return withDisks(o, p, func(disks []string) (int, error) {
+		code, err := runGuest(ctx, o, p, disks)
+		if err == nil {
+			return 0, fmt.Errorf("the power was never cut: the first command ended with status %d", code)
+		}
+		if !errors.Is(err, errCut) {
+			return 0, err
+		}
+		o.command = o.after
+		return runGuest(ctx, o, p, disks)
+	})
+}
+
+// runAgain runs the command in one guest after the other, all with the same disks, until it ends without having asked for
+// its power to be cut. The command finds in $LAB_BOOT which of them it is in.
+func runAgain(ctx context.Context, o options, p parts, _ []string) (int, error) {
+	return withDisks(o, p, func(disks []string) (code int, err error) {
+		env := o.env
+		for boot := 1; boot <= o.cuts+1; boot++ {
+			o.env = append(slices.Clip(env), fmt.Sprintf("LAB_BOOT=%d", boot))
+			if code, err = runGuest(ctx, o, p, disks); !errors.Is(err, errCut) {
+				return code, err
+			}
+		}
+		return 0, fmt.Errorf("%w more than %d times", errCut, o.cuts)
+	})
+}
+
+// withDisks makes disks that outlive their guest, for as long as use runs.
+func withDisks(o options, p parts, use func(disks []string) (int, error)) (int, error) {
 	dir, err := newDiskDir(guestsDir(p.cache, o.disks))
 	if err != nil {
 		return 0, err
@@ -51,15 +81,7 @@ func runCrash(ctx context.Context, o options, p parts, _ []string) (int, error) 
 	if err != nil {
 		return 0, err
 	}
-	code, err := runGuest(ctx, o, p, disks)
-	if err == nil {
-		return 0, fmt.Errorf("the power was never cut: the first command ended with status %d", code)
-	}
-	if !errors.Is(err, errCut) {
-		return 0, err
-	}
-	o.command = o.after
-	return runGuest(ctx, o, p, disks)
+	return use(disks)
 }
 
 // newDiskDir makes a directory for disks that outlive their guest. A sweep

@@ -97,8 +97,11 @@ func perform(ctx context.Context, verb string, o options) (int, error) {
 		return 0, nil
 	}
 	run := runGuest
-	if verb == "crash" {
+	switch {
+	case verb == "crash":
 		run = runCrash
+	case o.cuts > 0:
+		run = runAgain
 	}
 	code, err := run(ctx, o, parts, nil)
 	if err != nil {

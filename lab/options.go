@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -48,7 +49,9 @@ the instant before or after one of its ioctls, such as window:suspend:2:before.
 
 lab test takes them from the environment: FERMATA_LAB_KERNEL, FERMATA_LAB_SYSTEMD=1,
 FERMATA_LAB_DISKS="2G 2G", FERMATA_LAB_TIMEOUT, FERMATA_LAB_MEM,
-FERMATA_LAB_ENV="NAME NAME=VALUE", FERMATA_LAB_PROGRAMS=0, FERMATA_LAB_ROOT_VOLUME=1.
+FERMATA_LAB_ENV="NAME NAME=VALUE", FERMATA_LAB_PROGRAMS=0, FERMATA_LAB_ROOT_VOLUME=1. With FERMATA_LAB_CUTS=N the
+binary may ask N times for a power cut: it is run again each time, with the same
+disks; $LAB_BOOT counts from 1.
 
 go test runs it in each package's own directory, so by its full name:
   go test -exec 'go run github.com/fermata-project/fermata/lab test' ./...
@@ -77,6 +80,7 @@ type options struct {
 	env      []string // NAME=VALUE
 	command  []string
 	after    []string // crash: what runs after the power has come back
+	cuts     int      // test: how often the power may be cut
 	shell    bool
 	test     bool
 }
@@ -160,6 +164,10 @@ func parseTest(o options, args, environ []string) (options, error) {
 			err = setTimeout(&o, value)
 		case "FERMATA_LAB_MEM":
 			err = setMemory(&o, value)
+		case "FERMATA_LAB_CUTS":
+			if o.cuts, err = strconv.Atoi(value); err == nil && (o.cuts < 0 || o.cuts > 10000) {
+				err = fmt.Errorf("%d is not between 0 and 10000", o.cuts)
+			}
 		case "FERMATA_LAB_ENV":
 			for name := range strings.FieldsSeq(value) {
 				o.env = append(o.env, lookupEnv(name, environ)...)

@@ -20,6 +20,7 @@ type stage struct {
 	systemd bool
 	root    bool     // their root is a volume
 	env     []string // for the guest
+	cuts    int      // how often its tests may cut the guest's power
 	args    []string
 	// folders whose packages are tested that have files *_lab_test.go: those are for guests.
 	folders []string
@@ -33,6 +34,7 @@ var stages = []stage{
 	{name: "mixed order 6.1", kernel: "6.1", systemd: true, env: []string{"FERMATA_ORDER_SETS=20"}, args: []string{"-run", "TestOrderMixed|TestOrderUnheld", "./lab/system"}},
 	{name: "root 6.1", kernel: "6.1", systemd: true, root: true, args: []string{"-run", rooted, "./lab/system"}},
 	{name: "crash matrix 6.1", kernel: "6.1", systemd: true, args: []string{"-run", "TestCrashMatrix", "./lab/system"}},
+	{name: "power cuts 6.1", kernel: "6.1", systemd: true, cuts: 10, args: []string{"-run", "TestPowerCut", "./lab/system"}},
 	{name: "lab", args: []string{"-run", guestTests, "./lab"}},
 	{name: "guest 6.1", kernel: "6.1", folders: []string{"dm", "fsfreeze", "hooks", "cmd"}},
 	{name: "system 6.12", kernel: "6.12", systemd: true, env: []string{"FERMATA_ORDER_SETS=2"}, args: []string{"-run", short + "|" + elsewhere, "./lab/system"}},
@@ -48,7 +50,7 @@ var kernelFolders = []string{"dm", "fsfreeze", "hooks/child", "cmd/fermata-provi
 const guestTests = "^TestGuest"
 
 // endurance are tests with a stage of their own.
-const endurance = "TestCrashMatrix"
+const endurance = "TestCrashMatrix|TestPowerCut"
 
 // elsewhere are tests of the whole daemon that run on 6.12 alone, which is the fastest kernel in a guest.
 const elsewhere = "TestClone|TestOverflow|TestGroupInFile|TestOneVolume|TestStacked|TestSubvolumeByDM|TestOddMountPoint"
@@ -118,6 +120,9 @@ func (s stage) environment() []string {
 	env := []string{"FERMATA_LAB_KERNEL=" + s.kernel, "FERMATA_LAB_DISKS=2G 2G", "FERMATA_LAB_TIMEOUT=38m", "FERMATA_LAB_ENV=" + strings.Join(s.env, " ")}
 	if s.root {
 		env = append(env, "FERMATA_LAB_ROOT_VOLUME=1")
+	}
+	if s.cuts > 0 {
+		env = append(env, fmt.Sprintf("FERMATA_LAB_CUTS=%d", s.cuts))
 	}
 	if s.systemd {
 		return append(env, "FERMATA_LAB_SYSTEMD=1")
