@@ -61,7 +61,7 @@ func parseAt(args []string) (watch, []string, error) {
 		}
 		return watch{point: words[0], act: func() error { return signalAll(words[2:], signal) }}, command, nil
 	}
-	return watch{}, nil, fmt.Errorf("cannot understand %q: list, POINT cut, or POINT SIGNAL PROGRAM...", words)
+	return watch{}, nil, fmt.Errorf("cannot understand %q: list, POINT cut, or POINT SIGNAL and programs", words)
 }
 
 // watch acts at a point: the record of the journal with that number, the first of
