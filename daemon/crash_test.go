@@ -179,6 +179,11 @@ func (w *world) guardReleases(set string) {
 			report.Released = append(report.Released, s.point)
 		}
 	}
+	w.note(set, report)
+}
+
+// note is what a guard leaves of its end of a hold.
+func (w *world) note(set string, report guard.Report) {
 	b, err := json.Marshal(report)
 	if err == nil {
 		err = os.MkdirAll(filepath.Join(w.dir, "notes"), 0o700)
@@ -188,6 +193,26 @@ func (w *world) guardReleases(set string) {
 	}
 	if err != nil {
 		w.t.Fatal(err)
+	}
+}
+
+// What the guard could not release, and says so, the next daemon releases.
+func TestGuardThatFails(t *testing.T) {
+	for _, x := range deaths(t, func(*world) {}, "") {
+		if x.set == "" {
+			continue
+		}
+		for i, text := range texts(x.since, x.text) {
+			w := x.live(text, false)
+			w.note(x.set, guard.Report{Reason: guard.Died.String(), Errors: []string{"cannot release /srv/a: gave up"}})
+			d := w.daemon()
+			if err := d.Start(t.Context()); err != nil {
+				t.Errorf("%s, journal %d: %v", x.at, i, err)
+			}
+			if w.clean(t, d); t.Failed() {
+				t.Fatalf("that was after a death %s; the journal was\n%s", x.at, text)
+			}
+		}
 	}
 }
 

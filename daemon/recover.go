@@ -63,7 +63,8 @@ func (d *Daemon) recover(ctx context.Context) error {
 }
 
 // rescue releases what a dead transaction may have held, unless the guard has done it. The guard leaves a note when it
-// releases; without one it died together with the daemon, and what the journal names is ours.
+// releases; without one it died together with the daemon, and what the journal names is ours. So it is if the note says
+// that something could not be released.
 func (d *Daemon) rescue(ctx context.Context, l journal.Leftover) error {
 	var errs []error
 	for _, step := range journal.Holding {
@@ -75,7 +76,9 @@ func (d *Daemon) rescue(ctx context.Context, l journal.Leftover) error {
 		errs = append(errs, err)
 		if noted {
 			d.recoveredf("set %s: the guard released %v (%s)", l.Name, report.Released, report.Reason)
-			continue
+			if len(report.Errors) == 0 {
+				continue
+			}
 		}
 		var h held
 		if err := json.Unmarshal(data, &h); err != nil {
