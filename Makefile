@@ -37,12 +37,13 @@ test: setup ## every test: on the host, and in guests on every kernel
 	@$(GO) run ./lab/suite
 
 .PHONY: order
-order: setup ## the order test of four kinds of volume: 200 sets on 6.1, 20 on 5.10 and on 6.12
-	@for run in 6.1=200 5.10=20 6.12=20; do \
-		echo "Linux $${run%=*}:"; \
-		FERMATA_LAB_KERNEL=$${run%=*} FERMATA_LAB_SYSTEMD=1 FERMATA_LAB_DISKS="2G 2G" FERMATA_LAB_TIMEOUT=3h \
-		FERMATA_LAB_ENV="FERMATA_ORDER_SETS=$${run#*=}" \
-		$(GO) test -tags lab -count=1 -v -timeout 3h -exec '$(GO) run $(CURDIR)/lab test' -run TestOrderMixed ./lab/system || exit 1; \
+order: setup ## the order tests: 50 sets of thin volumes, 200 of four kinds of volume on 6.1, 20 on 5.10 and on 6.12
+	@for run in 6.1=50=TestOrder$$ 6.1=200=TestOrderMixed 5.10=20=TestOrderMixed 6.12=20=TestOrderMixed; do \
+		kernel=$${run%%=*}; test=$${run##*=}; sets=$${run#*=}; sets=$${sets%=*}; \
+		echo "Linux $$kernel:"; \
+		FERMATA_LAB_KERNEL=$$kernel FERMATA_LAB_SYSTEMD=1 FERMATA_LAB_DISKS="2G 2G" FERMATA_LAB_TIMEOUT=3h \
+		FERMATA_LAB_ENV="FERMATA_ORDER_SETS=$$sets" \
+		$(GO) test -tags lab -count=1 -v -timeout 3h -exec '$(GO) run $(CURDIR)/lab test' -run "$$test" ./lab/system || exit 1; \
 	done
 
 .PHONY: root

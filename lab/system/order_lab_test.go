@@ -53,7 +53,7 @@ func TestOrderUnheld(t *testing.T) {
 			t.Fatalf("got %+v", v)
 		}
 	}
-	takeInOrder(t, vols, 0, min(10, orderSets(t)))
+	takeInOrder(t, vols, 0, min(5, orderSets(t)))
 }
 
 // orderSets is FERMATA_ORDER_SETS, or 10.
