@@ -5,6 +5,9 @@ DESTDIR    ?=
 KERNEL     ?= 6.1
 KERNELS    := 6.1 5.10 6.12
 VERSION    := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+HOURS      ?= 4
+SEED       ?= $(shell date +%s)
+SETS       ?= 2000
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 LAB        := $(GO) run ./lab
 export CGO_ENABLED := 0
@@ -69,6 +72,14 @@ crash-matrix: setup ## every fault at every point of a set, for KINDS of sets on
 		done; \
 		$(call endure,$$k,TestPowerCut,FERMATA_MATRIX=full,FERMATA_LAB_CUTS=1000) || failed="$$failed $$k/power"; \
 	done; test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
+
+.PHONY: torture
+torture: setup ## faults at random, on KERNEL, for HOURS, by SEED (which it prints)
+	$(call endure,$(KERNEL),TestTorture,FERMATA_TORTURE=$(HOURS)h FERMATA_MATRIX_SEED=$(SEED),)
+
+.PHONY: soak
+soak: setup ## SETS sets in a row under load, some of which something befalls, on KERNEL
+	$(call endure,$(KERNEL),TestSoak,FERMATA_SOAK_SETS=$(SETS) FERMATA_MATRIX_SEED=$(SEED),)
 
 .PHONY: test-host
 test-host: host-tools ## only the tests that need no guest

@@ -50,7 +50,7 @@ var kernelFolders = []string{"dm", "fsfreeze", "hooks/child", "cmd/fermata-provi
 const guestTests = "^TestGuest"
 
 // endurance are tests with a stage of their own.
-const endurance = "TestCrashMatrix|TestPowerCut"
+const endurance = "TestCrashMatrix|TestPowerCut|TestSoak|TestTorture"
 
 // elsewhere are tests of the whole daemon that run on 6.12 alone, which is the fastest kernel in a guest.
 const elsewhere = "TestClone|TestOverflow|TestGroupInFile|TestOneVolume|TestStacked|TestSubvolumeByDM|TestOddMountPoint"
