@@ -78,6 +78,7 @@ func run(chosen []stage, lab string) bool {
 			fmt.Print(t.output())
 		}
 		fmt.Printf("%s  %-28s %4d passed, %d failed, %d skipped  %6.1fs\n", verdict, s.name, t.passed, len(t.failed), len(t.skipped), took.Seconds())
+		fmt.Println("      slowest: " + t.slowest(5))
 		for _, note := range t.notes {
 			fmt.Println("      " + note)
 		}

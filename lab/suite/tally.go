@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -14,7 +15,14 @@ type tally struct {
 	passed          int
 	failed, skipped []string
 	notes           []string          // what tests that pass have to tell all the same
+	slow            []timed           // top-level tests, the slowest first
 	text            map[string]string // output by test, of those that have not passed
+}
+
+// timed is how long a test took.
+type timed struct {
+	name    string
+	seconds float64
 }
 
 // notePrefix begins a line of a test's output that the suite prints whatever becomes of the test.
@@ -23,6 +31,7 @@ const notePrefix = "note: "
 // event is a line of go test -json (go doc test2json).
 type event struct {
 	Action, Package, Test, Output string
+	Elapsed                       float64 // seconds
 }
 
 // count reads the events of a go test.
@@ -60,6 +69,9 @@ func (t *tally) take(e event) {
 		if e.Test != "" {
 			t.passed++
 		}
+		if e.Test != "" && !strings.Contains(e.Test, "/") {
+			t.slow = append(t.slow, timed{name, e.Elapsed})
+		}
 		delete(t.text, name)
 	case "skip":
 		if e.Test != "" { // a package without tests is not a test that was skipped
@@ -77,6 +89,16 @@ func (t *tally) fail(name, text string) {
 		t.text = map[string]string{}
 	}
 	t.text[name] += text
+}
+
+// slowest names the n slowest tests that passed.
+func (t *tally) slowest(n int) string {
+	slices.SortStableFunc(t.slow, func(a, b timed) int { return cmp.Compare(b.seconds, a.seconds) })
+	var names []string
+	for _, x := range t.slow[:min(n, len(t.slow))] {
+		names = append(names, fmt.Sprintf("%s %.0f s", x.name, x.seconds))
+	}
+	return strings.Join(names, ", ")
 }
 
 func (t *tally) ok() bool { return len(t.failed) == 0 }
