@@ -28,6 +28,9 @@ func main() {
 	if len(chosen) == 0 {
 		chosen = slices.DeleteFunc(slices.Clone(stages), func(s stage) bool { return !strings.Contains(s.name, *only) })
 	}
+	if *only == "" && !*list {
+		chosen = slices.DeleteFunc(chosen, func(s stage) bool { return s.turn != 0 && s.turn-1 != today(time.Now()) })
+	}
 	if *list {
 		for _, s := range chosen {
 			fmt.Println(s.name)
