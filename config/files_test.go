@@ -188,11 +188,8 @@ providers.d/thin: the plug-in is not used: a built-in provider has this name: re
 	}
 }
 
-// TestUntrustedPrograms: what others can change is not run by root.
+// TestUntrustedPrograms: what others can change is not run by root. Anybody else, who runs nothing, only checks the text.
 func TestUntrustedPrograms(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("only root distrusts")
-	}
 	dir := t.TempDir()
 	if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil {
 		t.Fatal(err)
@@ -201,6 +198,16 @@ func TestUntrustedPrograms(t *testing.T) {
 	write(t, path, "#!/bin/sh\n")
 	if err := os.Chmod(path, 0o777); err != nil {
 		t.Fatal(err)
+	}
+	if os.Geteuid() != 0 {
+		c, err := Load(dir)
+		if err == nil {
+			_, err = c.Provider("array")
+		}
+		if err != nil {
+			t.Errorf("as user %d: %v", os.Geteuid(), err)
+		}
+		return
 	}
 	check := func(want string) {
 		t.Helper()

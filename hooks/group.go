@@ -10,7 +10,7 @@ import (
 )
 
 // limitSlack is how long a writer may overrun its time limit before the group
-// goes on without it: more than ending a stubborn program takes.
+// goes on without it. Ending a stubborn program takes less.
 const limitSlack = 6 * time.Second
 
 // Result is what one writer said to one phase.
