@@ -36,8 +36,12 @@ demo: ## the main job, end to end, on a real PostgreSQL in the lab
 	@$(LAB) run --kernel $(KERNEL) --disk 4G --disk 2G -- $(CURDIR)/bin/demo
 
 .PHONY: test
-test: setup ## every test: on the host, and in guests on every kernel
+test: setup ## the tests, on the host and in guests; the longest take turns by day
 	@$(GO) run ./lab/suite
+
+.PHONY: test-all
+test-all: setup ## every test, on every kernel
+	@$(GO) run ./lab/suite -all
 
 .PHONY: order
 order: setup ## the order tests: 50 sets of thin volumes, 200 of four kinds of volume on 6.1, 20 on 5.10 and on 6.12

@@ -2,7 +2,7 @@
 // every kernel. It is what make test runs. A lab that is missing is a failure; a test that is skipped is counted and
 // named.
 //
-//	go run ./lab/suite [-only NAME] [-list]
+//	go run ./lab/suite [-all | -only NAME] [-list]
 package main
 
 import (
@@ -22,15 +22,10 @@ const lanes = 2
 
 func main() {
 	only := flag.String("only", "", "run only the stage of this name, or those whose names contain it")
+	all := flag.Bool("all", false, "run the stages whose turn it is on another day, too")
 	list := flag.Bool("list", false, "list the stages")
 	flag.Parse()
-	chosen := slices.DeleteFunc(slices.Clone(stages), func(s stage) bool { return s.name != *only })
-	if len(chosen) == 0 {
-		chosen = slices.DeleteFunc(slices.Clone(stages), func(s stage) bool { return !strings.Contains(s.name, *only) })
-	}
-	if *only == "" && !*list {
-		chosen = slices.DeleteFunc(chosen, func(s stage) bool { return s.turn != 0 && s.turn-1 != today(time.Now()) })
-	}
+	chosen := choose(*only, *all, time.Now())
 	if *list {
 		for _, s := range chosen {
 			fmt.Println(s.name)
@@ -46,6 +41,21 @@ func main() {
 	cleanup()
 	if !ok {
 		os.Exit(1)
+	}
+}
+
+// choose returns the stages of one run.
+func choose(only string, all bool, now time.Time) []stage {
+	keep := func(is func(s stage) bool) []stage {
+		return slices.DeleteFunc(slices.Clone(stages), func(s stage) bool { return !is(s) })
+	}
+	switch named := keep(func(s stage) bool { return s.name == only }); {
+	case len(named) > 0:
+		return named
+	case only != "":
+		return keep(func(s stage) bool { return strings.Contains(s.name, only) })
+	default:
+		return keep(func(s stage) bool { return all || s.turn == 0 || s.turn == today(now) })
 	}
 }
 

@@ -22,28 +22,37 @@ type stage struct {
 	root    bool     // their root is a volume
 	env     []string // for the guest
 	cuts    int      // how often its tests may cut the guest's power
-	turn    int      // the day of three on which it runs, from 1; 0: on all of them
+	turn    int      // the day on which it runs, from 1 to turns; 0: on every day
 	args    []string
 	// folders whose packages are tested that have files *_lab_test.go: those are for guests.
 	folders []string
 }
 
-// stages is everything, the longest first among those that run side by side.
+// stages is everything, the longest first among those that run side by side. Those with a turn would together take longer
+// than a change should wait: go run ./lab/suite -all runs them all.
 var stages = []stage{
 	{name: "host", alone: true, args: []string{"-skip", guestTests, "./..."}},
-	{name: "system 6.1", kernel: "6.1", systemd: true, args: []string{"-skip", "TestOrder|" + rooted + "|" + endurance + "|" + elsewhere + "|" + restToday(time.Now()), "./lab/system"}},
+	{name: "system 6.1", kernel: "6.1", systemd: true, args: []string{"-skip", apart + "|" + elsewhere, "./lab/system"}},
 	{name: "order 6.12", kernel: "6.12", systemd: true, env: []string{"FERMATA_ORDER_SETS=10"}, args: []string{"-run", "Order$", "./lab/system"}},
 	{name: "mixed order 6.1", kernel: "6.1", systemd: true, env: []string{"FERMATA_ORDER_SETS=20"}, args: []string{"-run", "TestOrderMixed|TestOrderUnheld", "./lab/system"}},
-	{name: "root 6.1", kernel: "6.1", systemd: true, root: true, args: []string{"-run", rooted, "./lab/system"}},
+	{name: "root 6.1", kernel: "6.1", systemd: true, root: true, args: []string{"-run", "TestRootVolume", "./lab/system"}},
 	{name: "crash matrix 6.1", kernel: "6.1", systemd: true, args: []string{"-run", "TestCrashMatrix", "./lab/system"}},
-	{name: "power cuts 6.1", kernel: "6.1", systemd: true, cuts: 10, turn: 2, args: []string{"-run", "TestPowerCut", "./lab/system"}},
-	{name: "lab", args: []string{"-run", guestTests, "./lab"}},
 	{name: "guest 6.1", kernel: "6.1", folders: []string{"dm", "fsfreeze", "hooks", "cmd"}},
 	{name: "system 6.12", kernel: "6.12", systemd: true, env: []string{"FERMATA_ORDER_SETS=2"}, args: []string{"-run", short + "|" + elsewhere, "./lab/system"}},
-	{name: "system 5.10", kernel: "5.10", systemd: true, env: []string{"FERMATA_ORDER_SETS=2"}, args: []string{"-run", short, "./lab/system"}},
-	{name: "guest 6.12", kernel: "6.12", args: []string{"-skip", long + "|TestDM$|TestThick$"}, folders: kernelFolders},
-	{name: "guest 5.10", kernel: "5.10", args: []string{"-skip", long + "|TestDM$|TestThin$|TestArray$"}, folders: kernelFolders},
+	{name: "lab", args: []string{"-run", guestTests, "./lab"}},
+	{name: "guest 6.12", turn: 1, kernel: "6.12", args: []string{"-skip", long}, folders: kernelFolders},
+	{name: "guest 5.10", turn: 2, kernel: "5.10", args: []string{"-skip", long}, folders: kernelFolders},
+	{name: "system 5.10", turn: 3, kernel: "5.10", systemd: true, env: []string{"FERMATA_ORDER_SETS=2"}, args: []string{"-run", short, "./lab/system"}},
+	{name: "power cuts 6.1", turn: 3, kernel: "6.1", systemd: true, cuts: 10, args: []string{"-run", "TestPowerCut", "./lab/system"}},
+	{name: "what does not return 6.1", turn: 1, kernel: "6.1", systemd: true, args: []string{"-run", "TestHooksFromHell|TestLVMLockHeld", "./lab/system"}},
+	{name: "other hosts 6.1", turn: 2, kernel: "6.1", systemd: true, args: []string{"-run", "TestOtherHost", "./lab/system"}},
 }
+
+// turns is how many days it takes until every stage has had its turn.
+const turns = 3
+
+// today is whose turn it is, from 1 to turns.
+func today(now time.Time) int { return int(now.Unix()/(24*60*60)%turns) + 1 }
 
 // kernelFolders hold what depends on the kernel's version.
 var kernelFolders = []string{"dm", "fsfreeze", "hooks/child", "cmd/fermata-provider-btrfs", "cmd/fermata-provider-array"}
@@ -51,31 +60,11 @@ var kernelFolders = []string{"dm", "fsfreeze", "hooks/child", "cmd/fermata-provi
 // guestTests are the lab's own tests that boot guests, from the host.
 const guestTests = "^TestGuest"
 
-// endurance are tests with a stage of their own.
-const endurance = "TestCrashMatrix|TestPowerCut|TestSoak|TestTorture"
+// apart are tests of the whole daemon with stages of their own.
+const apart = "TestOrder|TestRootVolume|TestCrashMatrix|TestPowerCut|TestSoak|TestTorture|TestHooksFromHell|TestLVMLockHeld|TestOtherHost"
 
 // elsewhere are tests of the whole daemon that run on 6.12 alone, which is the fastest kernel in a guest.
 const elsewhere = "TestClone|TestOverflow|TestGroupInFile|TestOneVolume|TestStacked|TestSubvolumeByDM|TestOddMountPoint"
-
-// turns are long tests of which each has one day of three: all of them every day would take longer than a change should wait.
-var turns = [3]string{"TestHooksFromHell", "TestLVMLockHeld", "TestOtherHost"}
-
-// today is the day of three, from 0.
-func today(now time.Time) int { return int(now.Unix() / (24 * 60 * 60) % int64(len(turns))) }
-
-// restToday are the tests whose turn it is not.
-func restToday(now time.Time) string {
-	var rest []string
-	for i, name := range turns {
-		if i != today(now) {
-			rest = append(rest, name)
-		}
-	}
-	return strings.Join(rest, "|")
-}
-
-// rooted are tests that need a guest whose root is a volume.
-const rooted = "TestRootVolume"
 
 // long are tests of the providers that run on 6.1 alone.
 const long = "TestDMDevice|TestDMDeath|TestDMArea|TestThickDeath|TestMisbehaviour"

@@ -1,28 +1,28 @@
 package main
 
 import (
-	"strings"
 	"testing"
 	"time"
 )
 
-func TestTurns(t *testing.T) {
+func TestChoose(t *testing.T) {
 	ran := map[string]int{}
-	for day := range 3 {
-		now := time.Unix(int64(day)*24*60*60+12345, 0)
-		rest := strings.Split(restToday(now), "|")
-		if len(rest) != 2 {
-			t.Errorf("day %d: %q rest", day, rest)
-		}
-		for _, name := range turns {
-			if !strings.Contains(restToday(now), name) {
-				ran[name]++
-			}
+	for day := range turns {
+		for _, s := range choose("", false, time.Unix(int64(day)*24*60*60+12345, 0)) {
+			ran[s.name]++
 		}
 	}
-	for _, name := range turns {
-		if ran[name] != 1 {
-			t.Errorf("%s runs on %d days of three", name, ran[name])
+	for _, s := range choose("", true, time.Now()) {
+		if want := map[bool]int{true: turns, false: 1}[s.turn == 0]; ran[s.name] != want {
+			t.Errorf("%s runs on %d days of %d, not %d", s.name, ran[s.name], turns, want)
+		}
+	}
+	if len(ran) != len(stages) {
+		t.Errorf("%d of %d stages ever run", len(ran), len(stages))
+	}
+	for only, want := range map[string]int{"system 6.1": 1, "system": 3, "no such": 0} {
+		if got := choose(only, false, time.Now()); len(got) != want {
+			t.Errorf("%q chooses %d stages, not %d", only, len(got), want)
 		}
 	}
 }
