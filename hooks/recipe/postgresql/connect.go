@@ -66,7 +66,7 @@ func connect(ctx context.Context, o Options) (*pgconn.PgConn, error) {
 		case !refused(err):
 			return nil, fmt.Errorf("cannot connect as %s to %s: %w", config.User, config.Host, err)
 		}
-		if doubt := provenDown(config.Host, o.DataDirectory, procFS); doubt != nil {
+		if doubt := provenDown(config.Host, o.DataDirectory, recipe.ProcFS); doubt != nil {
 			return nil, fmt.Errorf("no server answers at %s, but %w", address(config), doubt)
 		}
 		return nil, recipe.Inactive(fmt.Errorf("no server runs at %s", address(config)))

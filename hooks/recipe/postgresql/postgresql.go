@@ -127,20 +127,25 @@ func (w *writer) conditions(r hooks.Request) ([]string, error) {
 		return nil, errors.New("fsync is off: the server does not promise that its files can be recovered; " +
 			"set fsync = on in postgresql.conf")
 	}
-	if len(r.Volumes) == 0 {
-		if r.DryRun {
-			return append(w.server.warnings(), "no volumes were named: not checked where the files lie"), nil
-		}
-		return nil, errors.New("the set names no volumes, so it cannot be checked that all files are in it")
+	named, err := recipe.NamesVolumes(r)
+	if err != nil {
+		return nil, err
+	}
+	if !named {
+		return append(w.server.warnings(), recipe.Unchecked), nil
 	}
 	places, err := w.server.places(w.options.WALDirectory)
 	if err != nil {
 		return nil, err
 	}
-	if err := checkPlaces(places, r.Volumes, deviceOf); err != nil {
+	err = recipe.CheckPlaces(places, r.Volumes)
+	if errors.Is(err, recipe.ErrOutside) {
+		return nil, fmt.Errorf("%w, or use --backup-mode and an archive of the write-ahead log", err)
+	}
+	if err != nil {
 		return nil, err
 	}
-	w.server.walDirectory = places[1].path
+	w.server.walDirectory = places[1].Path
 	return w.server.warnings(), nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"testing/fstest"
 
 	"github.com/fermata-project/fermata/hooks"
+	"github.com/fermata-project/fermata/hooks/recipe"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
@@ -89,36 +90,6 @@ func TestProvenDown(t *testing.T) {
 	}
 }
 
-func TestCheckPlaces(t *testing.T) {
-	devices := map[string]uint64{"/": 1, "/srv": 2, "/srv/pg": 2, "/wal": 3, "/wal/pg_wal": 3, "/ts": 4}
-	device := func(path string) (uint64, error) {
-		if d, ok := devices[path]; ok {
-			return d, nil
-		}
-		return 0, fs.ErrPermission
-	}
-	data, wal := place{"data directory", "/srv/pg"}, place{"write-ahead log", "/wal/pg_wal"}
-	for _, test := range []struct {
-		name    string
-		places  []place
-		volumes []string
-		want    string
-	}{
-		{"all in", []place{data, wal}, []string{"/srv", "/wal"}, ""},
-		{"log outside", []place{data, wal}, []string{"/srv"}, "the write-ahead log /wal/pg_wal is on none of the set's volumes (/srv)"},
-		{"a mount below the volume", []place{data, {"tablespace t", "/ts"}}, []string{"/", "/srv"}, "the tablespace t /ts is on none"},
-		{"unknown volume", []place{data}, []string{"/gone"}, "cannot look at volume /gone"},
-		{"unknown place", []place{{"data directory", "/gone"}}, []string{"/srv"}, "cannot look at the data directory"},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			err := checkPlaces(test.places, test.volumes, device)
-			if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
-				t.Errorf("got %v, want %q", err, test.want)
-			}
-		})
-	}
-}
-
 func TestPlaces(t *testing.T) {
 	top := t.TempDir()
 	for _, dir := range []string{"data/pg_tblspc/7", "wal", "ts"} {
@@ -133,16 +104,16 @@ func TestPlaces(t *testing.T) {
 	}
 	s := server{dataDirectory: filepath.Join(top, "link"), tablespaces: []tablespace{{"inside", "pg_tblspc/7"}, {"t", filepath.Join(top, "ts")}}}
 	got, err := s.places("")
-	want := []place{
-		{"data directory", filepath.Join(top, "data")},
-		{"write-ahead log", filepath.Join(top, "wal")},
-		{"tablespace inside", filepath.Join(top, "data/pg_tblspc/7")},
-		{"tablespace t", filepath.Join(top, "ts")},
+	want := []recipe.Place{
+		{What: "data directory", Path: filepath.Join(top, "data")},
+		{What: "write-ahead log", Path: filepath.Join(top, "wal")},
+		{What: "tablespace inside", Path: filepath.Join(top, "data/pg_tblspc/7")},
+		{What: "tablespace t", Path: filepath.Join(top, "ts")},
 	}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("places() = %v, %v", got, err)
 	}
-	if got, err := s.places(filepath.Join(top, "ts")); err != nil || got[1].path != filepath.Join(top, "ts") {
+	if got, err := s.places(filepath.Join(top, "ts")); err != nil || got[1].Path != filepath.Join(top, "ts") {
 		t.Errorf("places() = %v, %v", got, err)
 	}
 	for _, bad := range []server{

@@ -4,17 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
-	"path"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
-)
 
-// procFS is the kernel's list of processes.
-var procFS = os.DirFS("/proc")
+	"github.com/fermata-project/fermata/hooks/recipe"
+)
 
 // serverNames are the names of a server's main process (/proc/PID/comm).
 var serverNames = []string{"postgres", "postmaster"}
@@ -24,13 +20,13 @@ var serverNames = []string{"postgres", "postmaster"}
 // With a data directory its postmaster.pid decides; without, no process of this
 // host may be a PostgreSQL server. The error says what speaks against it.
 func provenDown(host, dataDirectory string, proc fs.FS) error {
-	if !isLocal(host) {
+	if !recipe.Local(host) {
 		return fmt.Errorf("whether %s has a server cannot be seen from here", host)
 	}
 	if dataDirectory != "" {
 		return noPostmaster(dataDirectory, proc)
 	}
-	pid, err := anyServer(proc)
+	pid, err := recipe.AnyProcess(proc, serverNames...)
 	if err != nil {
 		return err
 	}
@@ -39,12 +35,6 @@ func provenDown(host, dataDirectory string, proc fs.FS) error {
 			"or this one's files with --data-directory", pid)
 	}
 	return nil
-}
-
-// isLocal says whether a host is a socket's folder or the loopback.
-func isLocal(host string) bool {
-	ip := net.ParseIP(host)
-	return strings.HasPrefix(host, "/") || host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // noPostmaster is nil if the data directory has no postmaster.pid, or one whose
@@ -63,27 +53,8 @@ func noPostmaster(dataDirectory string, proc fs.FS) error {
 	if err != nil {
 		return fmt.Errorf("%s/postmaster.pid cannot be understood: %w", dataDirectory, err)
 	}
-	if isServer(proc, strconv.FormatUint(pid, 10)) {
+	if recipe.IsProcess(proc, strconv.FormatUint(pid, 10), serverNames...) {
 		return fmt.Errorf("process %d serves %s", pid, dataDirectory)
 	}
 	return nil
-}
-
-// anyServer returns the number of some PostgreSQL server's process, or 0.
-func anyServer(proc fs.FS) (int, error) {
-	entries, err := fs.ReadDir(proc, ".")
-	if err != nil {
-		return 0, fmt.Errorf("the list of processes cannot be read: %w", err)
-	}
-	for _, e := range entries {
-		if pid, err := strconv.Atoi(e.Name()); err == nil && isServer(proc, e.Name()) {
-			return pid, nil
-		}
-	}
-	return 0, nil
-}
-
-func isServer(proc fs.FS, pid string) bool {
-	comm, err := fs.ReadFile(proc, path.Join(pid, "comm"))
-	return err == nil && slices.Contains(serverNames, strings.TrimSuffix(string(comm), "\n"))
 }
