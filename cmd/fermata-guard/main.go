@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
-	"runtime/debug"
 	"syscall"
 
 	"github.com/coreos/go-systemd/v22/activation"
@@ -33,7 +32,6 @@ func serve() error {
 	runtime.GOMAXPROCS(max(4, runtime.NumCPU()))
 	// First: what is read in to be locked may lie on a device that is suspended.
 	left, leftErr := releaseLeft()
-	debug.SetGCPercent(400) // its heap stays small; collecting it is work that can wait
 	if err := fsfreeze.PinMemory(); err != nil {
 		return err
 	}

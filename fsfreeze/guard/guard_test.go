@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -147,6 +148,24 @@ func TestStopReleasesWhatIsHeld(t *testing.T) {
 	await(t, "release", func() bool { return resumed.Load() == 1 })
 	if why, _, _ := a.Close(); why != Stopped {
 		t.Errorf("got %v", why)
+	}
+}
+
+// What a hold takes is locked in memory, and the guard's is never given back.
+func TestHoldTakesLittleMemory(t *testing.T) {
+	socket, _, _ := serve(t)
+	var before, after runtime.MemStats
+	const holds = 50
+	runtime.ReadMemStats(&before)
+	for range holds {
+		if _, _, err := arm(t, socket, time.Minute, 1, 2).Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	runtime.ReadMemStats(&after)
+	// Both ends are in this process.
+	if each := (after.TotalAlloc - before.TotalAlloc) / holds; each > 64<<10 {
+		t.Errorf("a hold took %d KiB", each>>10)
 	}
 }
 

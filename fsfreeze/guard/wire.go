@@ -57,9 +57,31 @@ func send(c *net.UnixConn, v any, fds ...int) error {
 	return err
 }
 
+// next waits for a message and gives its length: what is long enough for any would be the greatest part of the guard's memory.
+func next(c *net.UnixConn) (size int, err error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var peeked error
+	err = raw.Read(func(fd uintptr) bool {
+		for {
+			size, _, peeked = unix.Recvfrom(int(fd), nil, unix.MSG_PEEK|unix.MSG_TRUNC)
+			if peeked != unix.EINTR {
+				return peeked != unix.EAGAIN
+			}
+		}
+	})
+	return size, errors.Join(err, peeked)
+}
+
 // receive reads one message and the descriptors that came with it, which are the caller's to close, also on error.
 func receive(c *net.UnixConn, v any, maxFDs int) (fds []int, err error) {
-	b := make([]byte, maxMessage)
+	size, err := next(c)
+	if err != nil {
+		return nil, err
+	}
+	b := make([]byte, min(max(size, 1), maxMessage))
 	oob := make([]byte, unix.CmsgSpace(4*maxFDs))
 	n, oobn, flags, _, err := c.ReadMsgUnix(b, oob)
 	if err != nil {
