@@ -1,0 +1,134 @@
+package mysql
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/fermata-project/fermata/hooks/recipe"
+)
+
+// server is what has to be known of a server.
+type server struct {
+	version      string // VERSION()
+	mariadb      bool
+	major, minor int
+	user         string // CURRENT_USER(): whom the server takes the session for
+	variables    map[string]string
+}
+
+// variables are the settings that are read; a server has those of its version.
+var variables = []string{
+	"aria_log_dir_path", "datadir", "gtid_mode", "hostname", "innodb_data_file_path", "innodb_data_home_dir",
+	"innodb_doublewrite", "innodb_doublewrite_dir", "innodb_flush_log_at_trx_commit", "innodb_flush_method",
+	"innodb_log_group_home_dir", "innodb_undo_directory", "log_bin", "log_bin_basename", "log_bin_index", "log_error",
+	"read_only", "relay_log_basename", "relay_log_index", "rocksdb_datadir", "rocksdb_wal_dir", "server_id", "server_uuid",
+	"sync_binlog", "version_comment",
+}
+
+var versionNumber = regexp.MustCompile(`^(\d{1,4})\.(\d{1,4})\.`)
+
+// inspect asks the session about its server.
+func inspect(ctx context.Context, s *session) (server, error) {
+	rows, err := s.query(ctx, "SELECT VERSION() AS version, CURRENT_USER() AS user")
+	if err != nil {
+		return server{}, fmt.Errorf("cannot ask for the server's version: %w", err)
+	}
+	if len(rows) != 1 {
+		return server{}, fmt.Errorf("cannot understand the server: its version has %d rows", len(rows))
+	}
+	found, err := parseVersion(rows[0]["version"])
+	if err != nil {
+		return server{}, err
+	}
+	found.user, found.variables = rows[0]["user"], map[string]string{}
+	rows, err = s.query(ctx, "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('"+strings.Join(variables, "', '")+"')")
+	if err != nil {
+		return server{}, fmt.Errorf("cannot read the server's settings: %w", err)
+	}
+	for _, r := range rows {
+		found.variables[r["variable_name"]] = r["value"]
+	}
+	if found.variables["datadir"] == "" {
+		return server{}, fmt.Errorf("the server does not say where its data directory is")
+	}
+	return found, nil
+}
+
+func parseVersion(text string) (server, error) {
+	m := versionNumber.FindStringSubmatch(text)
+	if m == nil {
+		return server{}, fmt.Errorf("cannot understand the server's version %q", text)
+	}
+	major, _ := strconv.Atoi(m[1]) // digits, and few
+	minor, _ := strconv.Atoi(m[2])
+	return server{version: text, mariadb: strings.Contains(text, "MariaDB"), major: major, minor: minor}, nil
+}
+
+// atLeast compares the version.
+func (s server) atLeast(major, minor int) bool {
+	return s.major > major || s.major == major && s.minor >= minor
+}
+
+// set says whether a setting is on.
+func (s server) set(name string) bool {
+	v := s.variables[name]
+	return v == "ON" || v == "1"
+}
+
+// granted explains a missing right and how to give it; other errors stay.
+func (s server) granted(err error, rights string) error {
+	if !hasNumber(err, errDBAccess, errAccess, errTableAccess, errColumnAccess, errSpecificAccess) {
+		return err
+	}
+	name, host, _ := strings.Cut(s.user, "@")
+	return fmt.Errorf("%w; GRANT %s ON *.* TO %s@%s", err, rights, literal(name), literal(host))
+}
+
+// literal quotes a string for SQL.
+func literal(s string) string {
+	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `''`).Replace(s) + "'"
+}
+
+// warnings says what does not hinder a set but should be known of it.
+func (s server) warnings(l lock) []string {
+	var w []string
+	if v := s.variables["innodb_doublewrite"]; v == "OFF" || v == "0" {
+		w = append(w, "innodb_doublewrite is off: a set taken without a filesystem freeze may have torn pages")
+	}
+	if v := s.variables["innodb_flush_log_at_trx_commit"]; v != "1" && !l.commits {
+		w = append(w, "innodb_flush_log_at_trx_commit is "+v+": transactions acknowledged just before the freeze may be missing, "+
+			"as after a crash; with lock read-lock they are not")
+	}
+	if v := s.variables["innodb_flush_method"]; v == "nosync" || v == "littlesync" {
+		w = append(w, "innodb_flush_method is "+v+": a set taken without a filesystem freeze may not be recoverable")
+	}
+	return w
+}
+
+// data is the server as the manifest has it.
+func (s server) data(places []recipe.Place) map[string]any {
+	data := map[string]any{"server_version": s.version, "user": s.user}
+	for _, name := range variables {
+		if v := s.variables[name]; v != "" {
+			data[name] = v
+		}
+	}
+	folders := map[string]any{}
+	for i, p := range places { // the first is the data directory
+		if i > 0 && strings.HasPrefix(p.Path+"/", places[0].Path+"/") {
+			continue
+		}
+		if len(folders) < maxNamed {
+			folders[p.What] = p.Path
+		}
+	}
+	data["folders"] = folders
+	return data
+}
+
+// maxNamed bounds the places outside the data directory that the manifest names:
+// an answer has a greatest length. Those of the logs come first.
+const maxNamed = 100
