@@ -41,7 +41,12 @@ func run(ctx context.Context) int {
 		SilenceErrors: true,
 	}
 	served := false
-	root.AddCommand(postgresqlCommand(&served), testCommand(&served))
+	root.AddCommand(
+		mysqlCommand(&served, "mariadb", "MariaDB"),
+		mysqlCommand(&served, "mysql", "MySQL"),
+		postgresqlCommand(&served),
+		testCommand(&served),
+	)
 	err := root.ExecuteContext(ctx)
 	switch {
 	case err == nil:

@@ -91,13 +91,18 @@ func TestHang(t *testing.T) {
 }
 
 func TestUsage(t *testing.T) {
-	for _, args := range [][]string{{"no-such-recipe"}, {"test", "--no-such-flag"}, {"test", "extra"}, {"postgresql", "--dsn", "a", "--service", "b"}} {
+	for _, args := range [][]string{{"no-such-recipe"}, {"test", "--no-such-flag"}, {"test", "extra"}, {"postgresql", "--dsn", "a", "--service", "b"}, {"mariadb", "--lock", "none"}} {
 		if _, errs, status := talk(t, "", args...); status != exitUsage || errs == "" {
 			t.Errorf("%v: status %d, %q", args, status, errs)
 		}
 	}
-	if out, _, status := talk(t, "", "--help"); status != 0 || !strings.Contains(out, "postgresql") {
-		t.Errorf("--help: status %d, %q", status, out)
+	for _, name := range []string{"mariadb", "mysql", "postgresql", "test"} {
+		if out, _, status := talk(t, "", "--help"); status != 0 || !strings.Contains(out, "\n  "+name+" ") {
+			t.Errorf("--help does not have %s: status %d, %q", name, status, out)
+		}
+		if out, _, status := talk(t, "", name, "--help"); status != 0 || !strings.Contains(out, "Usage:\n  fermata-writer "+name) {
+			t.Errorf("%s --help: status %d, %q", name, status, out)
+		}
 	}
 }
 

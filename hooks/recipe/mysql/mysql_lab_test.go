@@ -412,7 +412,7 @@ func TestPlacesOfServer(t *testing.T) {
 	if err := os.Chown(space, int(d.cred.Uid), int(d.cred.Gid)); err != nil {
 		t.Fatal(err)
 	}
-	for _, table := range []struct{ engine, file string }{{"InnoDB", "f.isl " + space + "/shop/f.ibd"}, {"MyISAM", "f.MYD " + space + "/f.MYD"}} {
+	for _, table := range []struct{ engine, file string }{{"InnoDB", "f.isl " + space + "/shop"}, {"MyISAM", "f.MYD " + space}} {
 		d.must(t, fmt.Sprintf("CREATE TABLE shop.f (n INT) ENGINE=%s DATA DIRECTORY='%s'", table.engine, space))
 		refused(d.request(hooks.PhasePrepare), "the table file shop/"+table.file+" is on none")
 		with := d.request(hooks.PhasePrepare)

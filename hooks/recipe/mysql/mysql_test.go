@@ -313,8 +313,8 @@ func TestScan(t *testing.T) {
 		{What: "file or folder blog of the data directory", Path: top + "/elsewhere/blog"},
 		{What: "file or folder mysql of the data directory", Path: top + "/data/mysql"},
 		{What: "file or folder shop of the data directory", Path: top + "/data/shop"},
-		{What: "table file shop/far.isl", Path: top + "/tables/far.ibd"},
-		{What: "table file shop/m.MYD", Path: top + "/tables/m.MYD"},
+		{What: "table file shop/far.isl", Path: top + "/tables"},
+		{What: "table file shop/m.MYD", Path: top + "/tables"},
 	}
 	if err != nil || got.others || !reflect.DeepEqual(got.places, want) {
 		t.Errorf("scan() = %+v, %v", got, err)
@@ -353,7 +353,7 @@ func TestSettled(t *testing.T) {
 	want := []recipe.Place{
 		{What: "data directory", Path: top + "/data"}, {What: "InnoDB's log", Path: top + "/log"},
 		{What: "InnoDB's undo tablespaces", Path: top + "/data"}, {What: "binary log", Path: top + "/binlog"},
-		{What: "InnoDB's system tablespace ibdata1", Path: top + "/data/ibdata1"},
+		{What: "InnoDB's system tablespace ibdata1", Path: top + "/data"},
 	}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("settled() = %+v, %v", got, err)

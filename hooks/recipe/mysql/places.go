@@ -105,7 +105,8 @@ func systemTablespace(home, files string) []string {
 	return out
 }
 
-// resolved is a place without symbolic links.
+// resolved is a place without symbolic links; of a file, its folder: on an overlay
+// a file's device is not that of the mount.
 func resolved(what, base, path string) (recipe.Place, error) {
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(base, path)
@@ -113,6 +114,13 @@ func resolved(what, base, path string) (recipe.Place, error) {
 	found, err := filepath.EvalSymlinks(path)
 	if err != nil {
 		return recipe.Place{}, fmt.Errorf("cannot find %s: %w", what, err)
+	}
+	info, err := os.Stat(found)
+	if err != nil {
+		return recipe.Place{}, fmt.Errorf("cannot look at %s: %w", what, err)
+	}
+	if !info.IsDir() {
+		found = filepath.Dir(found)
 	}
 	return recipe.Place{What: what, Path: found}, nil
 }
@@ -139,12 +147,8 @@ func scan(ctx context.Context, data string) (files, error) {
 			break
 		}
 		found.places = append(found.places, place)
-		var info os.FileInfo
-		if info, err = os.Stat(place.Path); err == nil && info.IsDir() {
+		if info, statErr := os.Stat(path); statErr == nil && info.IsDir() {
 			err = found.database(place.Path, e.Name())
-		}
-		if errors.Is(err, fs.ErrNotExist) {
-			err = nil
 		}
 	}
 	return found, errors.Join(err, ctx.Err())
@@ -157,7 +161,9 @@ var systemDatabases = map[string]bool{"mysql": true, "performance_schema": true,
 // database adds what a database's folder has.
 func (f *files) database(folder, name string) error {
 	entries, err := os.ReadDir(folder)
-	if err != nil {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // dropped meanwhile
+	} else if err != nil {
 		return err
 	}
 	for _, e := range entries {
