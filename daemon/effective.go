@@ -42,7 +42,7 @@ func (d *Daemon) policy(r *api.Request) (effective, error) {
 		}
 		e.Providers = merge(e.Providers, r.Providers)
 		e.Labels = merge(p.Labels, r.Labels)
-	case len(r.Volumes) == 0:
+	case len(r.Volumes)+len(r.Writers) == 0:
 		return invalid(errors.New("cannot take a set of nothing: name a policy or volumes"))
 	}
 	if err := d.method(*r, &e); err != nil {

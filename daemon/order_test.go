@@ -91,7 +91,7 @@ func TestManifest(t *testing.T) {
 	for _, s := range (&transaction{}).steps() {
 		steps = append(steps, s.name)
 	}
-	if !slices.Equal(names, steps) || !slices.Equal(seen, steps) || !slices.Equal(window, windowPhases[:]) {
+	if !slices.Equal(names, steps) || !slices.Equal(seen, steps) || !slices.Equal(window, windowPhases) {
 		t.Errorf("phases %v and %v, progress %v", names, window, seen)
 	}
 	if m.Consistency != api.Application || m.Window <= 0 || m.Duration < m.Window || m.Labels["for"] != "backup" || m.Labels["night"] != "7" || m.Policy != "p" {

@@ -22,7 +22,6 @@ import (
 type transaction struct {
 	daemon   *Daemon
 	id       string
-	request  api.Request
 	policy   effective
 	log      *slog.Logger
 	begun    time.Time
@@ -39,6 +38,7 @@ type transaction struct {
 	parts   []provider.Enlistment
 	win     *window
 	hold    [2]time.Time // the writers, from and to
+	quiet   *quiet       // nil: a set is taken
 }
 
 // held is what a later start, or the panic verb, has to release if this daemon dies in the window.
@@ -122,9 +122,7 @@ func (t *transaction) open(ctx context.Context) (err error) {
 	if len(t.systems) == 0 {
 		return nil
 	}
-	if t.win, err = t.newWindow(nil); err != nil {
-		return err
-	}
+	t.win = t.newWindow(t.policy.Limits.Freeze)
 	return t.win.enter(ctx)
 }
 
@@ -157,7 +155,7 @@ func (t *transaction) prepareWriters(ctx context.Context) error {
 		}
 		members = append(members, w)
 	}
-	ev := hooks.Event{Set: t.id, Policy: t.policy.Name, Volumes: t.plan.mountPoints()}
+	ev := hooks.Event{Set: t.id, Policy: t.policy.Name, Volumes: t.plan.told()}
 	t.writers = hooks.NewGroup(members, ev, t.policy.Limits.Writers)
 	ctx, cancel := t.withPrepareLimit(ctx)
 	defer cancel()
@@ -261,9 +259,10 @@ func (t *transaction) thawWriters(ctx context.Context) error {
 }
 
 // enterWindow takes the pools' locks, locks the memory and arms the guard: after it everything is ready.
-func (t *transaction) enterWindow(ctx context.Context) (err error) {
-	t.win, err = t.newWindow(t.parts)
-	if err != nil {
+func (t *transaction) enterWindow(ctx context.Context) error {
+	t.win = t.newWindow(t.windowLimit())
+	t.win.parts = t.parts
+	if err := t.countWrites(); err != nil {
 		return err
 	}
 	ctx, cancel := t.withHoldLimit(ctx)
@@ -286,13 +285,20 @@ func (t *transaction) unguard(ctx context.Context) error {
 
 // window is the freeze window: see window.go.
 func (t *transaction) window(context.Context) error {
-	err := t.win.run(func() error { return t.win.hold(t.writers.Holding) })
+	err := t.win.run(func() error {
+		return t.win.hold(func() error { return t.win.capture(t.writers.Holding) })
+	})
+	t.recordWindow()
+	return err
+}
+
+// recordWindow puts what happened when into the manifest.
+func (t *transaction) recordWindow() {
 	if t.win.stuck {
-		return err
+		return
 	}
 	t.manifest.Phases = append(t.manifest.Phases, t.win.phases(t.begun)...)
 	t.manifest.Window, t.manifest.Created = t.win.length(), t.win.instant.UTC()
-	return err
 }
 
 func (t *transaction) verify(context.Context) error {
@@ -354,9 +360,12 @@ func (t *transaction) withHoldLimit(ctx context.Context) (context.Context, conte
 		fmt.Errorf("the writers have held for %v: %w", t.policy.Limits.Writers, context.DeadlineExceeded))
 }
 
-// newWindow prepares a window over the opened filesystems and the given parts.
-func (t *transaction) newWindow(parts []provider.Enlistment) (*window, error) {
-	w := &window{host: t.daemon.o.Host, set: t.id, limit: t.policy.Limits.Freeze, parts: parts}
+// newWindow prepares a window over the opened filesystems.
+func (t *transaction) newWindow(limit time.Duration) *window {
+	w := &window{host: t.daemon.o.Host, set: t.id, names: windowPhases, limit: limit}
+	if t.quiet != nil {
+		w.names = quietPhases
+	}
 	for _, level := range t.plan.levels {
 		var l []Filesystem
 		for _, f := range level {
@@ -364,20 +373,30 @@ func (t *transaction) newWindow(parts []provider.Enlistment) (*window, error) {
 		}
 		w.levels = append(w.levels, l)
 	}
-	if len(parts) == 0 {
-		return w, nil
+	return w
+}
+
+// windowLimit is how long the guard lets the window last.
+func (t *transaction) windowLimit() time.Duration {
+	if t.quiet != nil {
+		return t.quiet.limit
 	}
+	return t.policy.Limits.Freeze
+}
+
+// countWrites opens the write counter of every volume that is frozen.
+func (t *transaction) countWrites() error {
 	for _, m := range t.plan.members {
 		if m.fs == nil || !m.freeze {
 			continue
 		}
 		c, err := t.daemon.o.Host.OpenCounter(uint64(m.vol.Dev))
 		if err != nil {
-			return nil, errors.Join(err, w.close())
+			return err
 		}
-		w.counters = append(w.counters, counter{Counter: c, volume: m.vol.Name})
+		t.win.counters = append(t.win.counters, counter{Counter: c, volume: m.vol.Name})
 	}
-	return w, nil
+	return nil
 }
 
 // writerRecords are the writers' entries in the manifest; all held for so long.

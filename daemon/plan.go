@@ -48,7 +48,11 @@ func (m *member) at(point string) {
 type plan struct {
 	members []member
 	levels  [][]fsfreeze.Filesystem // to be frozen, level 0 first
+	others  []string                // mount points of what somebody else freezes
 }
+
+// told are the mount points that writers are told.
+func (p plan) told() []string { return append(p.mountPoints(), p.others...) }
 
 func (p plan) filesystems() []fsfreeze.Filesystem { return slices.Concat(p.levels...) }
 
@@ -121,7 +125,7 @@ func (p plan) snapshots() []api.Snapshot {
 			Volume: m.vol.Name, Device: m.vol.Device, MountPoint: m.vol.MountPoint, FSType: m.vol.FSType, Frozen: m.freeze,
 			Size: m.vol.Size, Refused: m.refused, Inside: m.inside,
 		}
-		if m.captured() {
+		if m.captured() && m.provider != nil { // a hold without a snapshot has none
 			s.Provider = m.provider.Name()
 		}
 		out = append(out, s)

@@ -44,9 +44,9 @@ func (t *transaction) steps() []step {
 }
 
 // run takes the set: every step, or none.
-func (t *transaction) run(ctx context.Context) error {
+func (t *transaction) run(ctx context.Context, steps []step) error {
 	var begun []step
-	for _, s := range t.steps() {
+	for _, s := range steps {
 		begun = append(begun, s)
 		if t.failure = t.step(ctx, s); t.failure != nil {
 			return errors.Join(t.failure, t.rollback(ctx, begun))
@@ -115,6 +115,8 @@ func (t *transaction) note(step string, s journal.State, data any) {
 // outcome is what writers are told.
 func (t *transaction) outcome() hooks.Outcome {
 	switch {
+	case t.failure == nil && t.quiet != nil && t.quiet.wasted:
+		return hooks.OutcomeFailed
 	case t.failure == nil && (t.win == nil || t.win.evidence.clean()):
 		return hooks.OutcomeOK
 	case api.Of(t.failure) == api.Timeout:
@@ -148,6 +150,9 @@ func classed(c api.Class, err error) error {
 // CreateSet takes a set, or plans it, and tries again where that can help.
 func (d *Daemon) CreateSet(ctx context.Context, r api.Request, progress func(string)) (*api.Manifest, error) {
 	policy, err := d.policy(&r)
+	if err == nil && len(policy.Volumes) == 0 {
+		err = api.Errorf(api.Invalid, "cannot take a set of writers alone: name a policy or volumes")
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -168,6 +173,14 @@ func (d *Daemon) CreateSet(ctx context.Context, r api.Request, progress func(str
 	}
 }
 
+func (d *Daemon) newTransaction(policy effective, progress func(string)) *transaction {
+	t := &transaction{daemon: d, policy: policy, progress: progress, begun: time.Now()}
+	t.id = newID(t.begun)
+	t.log = d.o.Log.With(slog.String("FERMATA_SET", t.id))
+	t.manifest = api.Manifest{Version: 1, ID: t.id, Policy: policy.Name, Host: hostname(), Kernel: kernelRelease(), Labels: policy.Labels}
+	return t
+}
+
 func (d *Daemon) createOnce(ctx context.Context, r api.Request, policy effective, progress func(string)) (*api.Manifest, error) {
 	release, err := d.turn.take(ctx, r.FailIfBusy)
 	if err != nil {
@@ -180,10 +193,7 @@ func (d *Daemon) createOnce(ctx context.Context, r api.Request, policy effective
 	if n, limit := d.count(), d.o.Config.Daemon.Limits.Sets; n >= limit {
 		return nil, api.Errorf(api.Refused, "cannot take a set: %d exist, and limits.sets allows %d (delete some: fermata snapshot delete ID)", n, limit)
 	}
-	t := &transaction{daemon: d, policy: policy, request: r, progress: progress, begun: time.Now()}
-	t.id = newID(t.begun)
-	t.log = d.o.Log.With(slog.String("FERMATA_SET", t.id))
-	t.manifest = api.Manifest{Version: 1, ID: t.id, Policy: policy.Name, Host: hostname(), Kernel: kernelRelease(), Labels: policy.Labels}
+	t := d.newTransaction(policy, progress)
 	if r.DryRun {
 		return t.dryRun(ctx)
 	}
@@ -193,7 +203,7 @@ func (d *Daemon) createOnce(ctx context.Context, r api.Request, policy effective
 	d.setRunning(t)
 	defer d.setRunning(nil)
 
-	if err := t.run(ctx); err != nil {
+	if err := t.run(ctx, t.steps()); err != nil {
 		t.log.Error("no set was taken", "policy", policy.Name, "class", api.Of(err), "error", err)
 		err = errors.Join(err, t.journal.Remove())
 		if len(t.parts) > 0 { // else no provider has done anything

@@ -22,6 +22,7 @@ import (
 type window struct {
 	host     Host
 	set      string
+	names    []string // of its parts
 	limit    time.Duration
 	levels   [][]Filesystem // level 0 is frozen first
 	parts    []provider.Enlistment
@@ -35,13 +36,16 @@ type window struct {
 	crews  []*fsfreeze.Crew // the threads of each level
 
 	opened   time.Time
-	marks    [len(windowPhases) + 1]time.Duration // since opened
+	marks    [6]time.Duration // since opened: each part's beginning, and the last one's end
 	instant  time.Time
 	evidence evidence
 }
 
-// windowPhases are the parts of a window; marks holds their beginnings, and the end of the last one.
-var windowPhases = [...]string{"freeze", "pre-commit", "commit", "post-commit", "thaw"}
+// windowPhases are the parts of a window that captures, quietPhases those of one that only holds.
+var (
+	windowPhases = []string{"freeze", "pre-commit", "commit", "post-commit", "thaw"}
+	quietPhases  = []string{"freeze", "hold", "thaw"}
+)
 
 type counter struct {
 	Counter
@@ -198,21 +202,21 @@ func (w *window) rescue() {
 	}
 }
 
-// hold is the window.
-func (w *window) hold(holding func() error) error {
+// hold is the window. What happens inside it marks the beginnings of all parts but the first two.
+func (w *window) hold(inside func() error) error {
 	w.opened = time.Now()
 	w.mark(0)
 	err := w.freeze()
 	w.mark(1)
 	if err == nil {
-		err = w.capture(holding)
+		err = inside()
 	} else {
-		w.mark(2)
-		w.mark(3)
-		w.mark(4)
+		for i := range w.names[2:] {
+			w.mark(2 + i)
+		}
 	}
 	w.thaw()
-	w.mark(5)
+	w.mark(len(w.names))
 	if err != nil { // otherwise verify judges the thaw
 		err = errors.Join(append([]error{err}, w.evidence.thaw...)...)
 	}
@@ -260,13 +264,18 @@ func (w *window) capture(holding func() error) (err error) {
 			return classed(w.class(), err)
 		}
 	}
+	w.prove(holding)
+	return nil
+}
+
+// prove takes down what is known of the hold while it lasts: whether the writers hold, and what was written.
+func (w *window) prove(holding func() error) {
 	w.evidence.holding = holding()
 	for i := range w.counters {
 		if c := &w.counters[i]; c.err == nil {
 			c.after, c.err = c.Read()
 		}
 	}
-	return nil
 }
 
 // class of what fails while the volumes are held: past the deadline everything may.
@@ -309,12 +318,12 @@ func (w *window) insist(release func() error) error {
 func (w *window) mark(i int) { w.marks[i] = time.Since(w.opened) }
 
 // length is the freeze window's.
-func (w *window) length() time.Duration { return w.marks[len(windowPhases)] - w.marks[0] }
+func (w *window) length() time.Duration { return w.marks[len(w.names)] - w.marks[0] }
 
 // phases are the window's parts as the manifest tells them.
 func (w *window) phases(begun time.Time) []api.Phase {
 	var out []api.Phase
-	for i, name := range windowPhases {
+	for i, name := range w.names {
 		if w.marks[i+1] == 0 {
 			break
 		}

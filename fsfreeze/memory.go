@@ -15,17 +15,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// restingLimit is how much memory, in bytes, lets the garbage collector run in a freeze window after all: a hold may last a
+// minute, and others go on asking meanwhile.
+const restingLimit = 256 << 20
+
 // LockMemory makes this process ready for a freeze window: its memory is pinned and the garbage collector rests, so that
 // the window neither faults nor stops. The function that it returns ends both.
 func LockMemory() (unlock func() error, err error) {
 	runtime.GC()
-	percent := debug.SetGCPercent(-1)
-	if err := PinMemory(); err != nil {
+	percent, limit := debug.SetGCPercent(-1), debug.SetMemoryLimit(restingLimit)
+	restore := func() {
 		debug.SetGCPercent(percent)
+		debug.SetMemoryLimit(limit)
+	}
+	if err := PinMemory(); err != nil {
+		restore()
 		return nil, errors.Join(err, unix.Munlockall())
 	}
 	return func() error {
-		debug.SetGCPercent(percent)
+		restore()
 		return unix.Munlockall()
 	}, nil
 }

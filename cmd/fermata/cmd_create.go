@@ -114,25 +114,15 @@ func (f createFlags) resolve(args []string) (api.Request, error) {
 	if err := f.resolveClone(&r); err != nil {
 		return r, err
 	}
-	for _, arg := range args {
-		if !strings.ContainsRune(arg, '/') && arg != "." && arg != ".." {
-			return r, fmt.Errorf("%q is neither a mount point nor a device; for a policy say --policy %s", arg, arg)
-		}
-		path, err := filepath.Abs(arg)
-		if err != nil {
-			return r, err
-		}
-		r.Volumes = append(r.Volumes, path)
+	var err error
+	if r.Volumes, err = volumePaths(args); err != nil {
+		return r, err
 	}
-	if r.Consistency = api.Consistency(f.consistency); f.consistency != "" && r.Consistency.Rank() == 0 {
-		return r, fmt.Errorf("--consistency %q is none of application, filesystem, crash", f.consistency)
+	if r.Consistency, err = parseConsistency(f.consistency); err != nil {
+		return r, err
 	}
-	switch f.ifBusy {
-	case "wait":
-	case "fail":
-		r.FailIfBusy = true
-	default:
-		return r, fmt.Errorf("--if-busy %q is neither wait nor fail", f.ifBusy)
+	if r.FailIfBusy, err = parseIfBusy(f.ifBusy); err != nil {
+		return r, err
 	}
 	if err := chooseProviders(&r, f.providers); err != nil {
 		return r, err
@@ -148,6 +138,39 @@ func (f createFlags) resolve(args []string) (api.Request, error) {
 		r.Labels[key] = value
 	}
 	return r, nil
+}
+
+// volumePaths makes absolute paths of what was typed.
+func volumePaths(args []string) ([]string, error) {
+	var out []string
+	for _, arg := range args {
+		if !strings.ContainsRune(arg, '/') && arg != "." && arg != ".." {
+			return nil, fmt.Errorf("%q is neither a mount point nor a device; for a policy say --policy %s", arg, arg)
+		}
+		path, err := filepath.Abs(arg)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, path)
+	}
+	return out, nil
+}
+
+// parseConsistency reads --consistency; empty stays empty.
+func parseConsistency(word string) (api.Consistency, error) {
+	c := api.Consistency(word)
+	if word != "" && c.Rank() == 0 {
+		return "", fmt.Errorf("--consistency %q is none of application, filesystem, crash", word)
+	}
+	return c, nil
+}
+
+// parseIfBusy reads --if-busy.
+func parseIfBusy(word string) (fail bool, err error) {
+	if word != "wait" && word != "fail" {
+		return false, fmt.Errorf("--if-busy %q is neither wait nor fail", word)
+	}
+	return word == "fail", nil
 }
 
 // chooseProviders reads what --provider was given: NAME once, VOLUME=NAME as often as there are volumes. A path may have

@@ -147,6 +147,8 @@ const (
 	Cloning State = "cloning"
 	// Damaged: a snapshot of a finished set is gone or invalid.
 	Damaged State = "damaged"
+	// Released: a hold without a snapshot, that lasted until it was released; nothing exists.
+	Released State = "released"
 )
 
 // Snapshot is one volume of a set and its image.
@@ -342,6 +344,7 @@ type ResizeOptions struct {
 type Service interface {
 	// CreateSet takes a set, or plans it. Progress is called with each phase that begins, and must not block.
 	CreateSet(ctx context.Context, r Request, progress func(phase string)) (*Manifest, error)
+	Quiescer
 	Sets() []Manifest // newest last
 	DeleteSet(ctx context.Context, id string) error
 	MountSet(ctx context.Context, id string, o MountOptions) ([]Mount, error)

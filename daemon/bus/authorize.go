@@ -16,6 +16,8 @@ type Action string
 const (
 	// Create a snapshot set, or plan one.
 	Create Action = "create"
+	// Quiesce volumes and writers, for as long as a requester wants.
+	Quiesce Action = "quiesce"
 	// Delete a snapshot set.
 	Delete Action = "delete"
 	// Mount a snapshot set, or unmount it.
@@ -77,7 +79,7 @@ func (p polkit) Authorize(ctx context.Context, sender dbus.Sender, action Action
 func verdict(uid uint32, action Action, result polkitResult, err error) error {
 	switch {
 	case err != nil:
-		return api.Errorf(api.Denied, "only root may %s snapshot sets here: polkit did not answer: %w", action, err)
+		return api.Errorf(api.Denied, "only root may %s here: polkit did not answer: %w", action.deed(), err)
 	case result.Authorized:
 		return nil
 	}
@@ -85,7 +87,15 @@ func verdict(uid uint32, action Action, result polkitResult, err error) error {
 	if result.Challenge {
 		why = "polkit wants an administrator's password, and there is nobody to ask"
 	}
-	return api.Errorf(api.Denied, "user %d may not %s snapshot sets: %s (action %s); run the command as root", uid, action, why, action.polkit())
+	return api.Errorf(api.Denied, "user %d may not %s: %s (action %s); run the command as root", uid, action.deed(), why, action.polkit())
+}
+
+// deed is the action in a sentence.
+func (a Action) deed() string {
+	if a == Quiesce {
+		return "quiesce volumes and writers"
+	}
+	return string(a) + " snapshot sets"
 }
 
 func (a Action) polkit() string { return "org.fermata.fermata1." + string(a) }

@@ -321,6 +321,7 @@ func TestEveryMethodAsks(t *testing.T) {
 		action bus.Action
 	}{
 		{manager, api.ManagerInterface + ".CreateSet", []any{policy("db")}, bus.Create},
+		{manager, api.ManagerInterface + ".Quiesce", []any{quiesceOptions("db")}, bus.Quiesce},
 		{manager, api.ManagerInterface + ".DeleteSet", []any{"latest"}, bus.Delete},
 		{manager, api.ManagerInterface + ".MountSet", []any{"latest", options{}}, bus.Mount},
 		{manager, api.ManagerInterface + ".UmountSet", []any{"latest"}, bus.Mount},
@@ -339,6 +340,7 @@ func TestEveryMethodAsks(t *testing.T) {
 		{set, api.SetInterface + ".Mount", []any{options{}}, bus.Mount},
 		{set, api.SetInterface + ".Umount", nil, bus.Mount},
 		{"/org/fermata/Fermata1/job/1", api.JobInterface + ".Wait", nil, bus.Read},
+		{"/org/fermata/Fermata1/job/1", api.JobInterface + ".WaitHeld", nil, bus.Read},
 	} {
 		err := call(f.conn, test.path, test.method, test.args...).Err
 		if asked := r.take(); !named(err, api.BusName+".Error.Denied") || !slices.Equal(asked, []bus.Action{test.action}) {

@@ -10,14 +10,19 @@ import (
 func (l *link) job() iface {
 	return iface{
 		name: api.JobInterface,
-		doc: "Long work. A finished job stays for a minute, or until 64 later ones have finished. The job that takes a set " +
-			"is cancelled when its requester leaves the bus, unless the request said detach.",
+		doc: "Long work. A finished job stays for a minute, or until 64 later ones have finished. The job that takes a set, " +
+			"or holds, is cancelled when its requester leaves the bus, unless the request said detach.",
 		methods: []method{
 			{name: "Wait", action: Read, out: "outcome error result", fn: l.waitJob,
 				doc: "Returns when the job has ended, however long that takes: the outcome (\"ok\", or the class of the error), " +
 					"the error's text, and the result as JSON."},
 			{name: "Cancel", fn: l.cancelJob,
 				doc: "Asks the job to undo what it did and end. Its requester may, and who may start such a job."},
+			{name: "WaitHeld", action: Read, out: "held", fn: l.waitHeld,
+				doc: "Returns true as soon as a job of kind quiesce holds, and false when it has ended without having held."},
+			{name: "Release", in: "done", fn: l.releaseJob,
+				doc: "Ends the hold of a job of kind quiesce; done says whether what it was for has been done, and the writers are told. " +
+					"Its requester may, and who may start such a job. Wait says whether the hold lasted until then."},
 		},
 		signals: []signal{
 			{name: "Finished", args: []arg{{"outcome", ""}, {"error", ""}, {"result", ""}},
@@ -28,7 +33,7 @@ func (l *link) job() iface {
 }
 
 var jobTable = []property{
-	prop("Kind", "const", "create, delete, mount or umount.", func(j *job) string { return j.kind }),
+	prop("Kind", "const", "create, delete, mount, umount, resize or quiesce.", func(j *job) string { return j.kind }),
 	prop("State", "true", "running or done.", func(j *job) string {
 		if j.isDone() {
 			return "done"
@@ -64,20 +69,26 @@ func (l *link) waitJob(c call) (outcome, errText, result string, err error) {
 }
 
 // actionOf is what one must be allowed to, to start a job of a kind.
-var actionOf = map[string]Action{"create": Create, "delete": Delete, "mount": Mount, "umount": Mount}
+var actionOf = map[string]Action{"create": Create, "delete": Delete, "mount": Mount, "umount": Mount, "resize": Resize, "quiesce": Quiesce}
 
 func (l *link) cancelJob(c call) error {
 	j, err := l.jobs.find(c.path)
 	if err != nil {
 		return err
 	}
-	if c.sender != j.owner {
-		if err := l.auth.Authorize(c.ctx, c.sender, actionOf[j.kind]); err != nil {
-			return err
-		}
+	if err := l.ownsJob(c, j); err != nil {
+		return err
 	}
 	j.cancel()
 	return nil
+}
+
+// ownsJob is nil for a job's requester, and for who may start such a job.
+func (l *link) ownsJob(c call, j *job) error {
+	if c.sender == j.owner {
+		return nil
+	}
+	return l.auth.Authorize(c.ctx, c.sender, actionOf[j.kind])
 }
 
 func unknownObject(path dbus.ObjectPath) error {

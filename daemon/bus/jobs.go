@@ -31,11 +31,12 @@ const outcomeOK = "ok"
 // job is one piece of long work.
 type job struct {
 	number uint64
-	kind   string // create, delete, mount, umount
+	kind   string // create, delete, mount, umount, resize, quiesce
 	owner  dbus.Sender
 	bound  atomic.Bool // cancelled when its owner leaves the bus
 	cancel context.CancelFunc
 	phase  atomic.Pointer[string]
+	hold   *hold // of a job of kind quiesce
 
 	done   chan struct{} // closed at the end; what follows is set before
 	ended  time.Time
@@ -99,6 +100,11 @@ func (js *jobs) begin(ctx context.Context) {
 
 // start runs work as a job. The work's result is kept as JSON; nil is kept as the empty string.
 func (js *jobs) start(kind string, owner dbus.Sender, work func(context.Context, *job) (any, error)) (*job, error) {
+	return js.startHold(kind, owner, nil, work)
+}
+
+// startHold is start for a job that has a hold.
+func (js *jobs) startHold(kind string, owner dbus.Sender, h *hold, work func(context.Context, *job) (any, error)) (*job, error) {
 	js.mu.Lock()
 	defer js.mu.Unlock()
 	if js.ctx == nil || js.ctx.Err() != nil {
@@ -108,7 +114,7 @@ func (js *jobs) start(kind string, owner dbus.Sender, work func(context.Context,
 		return nil, api.Errorf(api.Busy, "%d jobs are running or waiting; try again when they are done", js.active)
 	}
 	ctx, cancel := context.WithCancel(js.ctx)
-	j := &job{number: js.next, kind: kind, owner: owner, cancel: cancel, done: make(chan struct{})}
+	j := &job{number: js.next, kind: kind, owner: owner, cancel: cancel, hold: h, done: make(chan struct{})}
 	js.next++
 	js.active++
 	js.byNum[j.number] = j

@@ -36,6 +36,10 @@ func (l *link) manager() iface {
 					"policy s, volumes as, writers as, provider s, providers a{ss} (volume to provider), consistency s, fail_if_busy b, dry_run b, retry u, " +
 					"retry_wait_ns t (nanoseconds), labels a{ss}, method s (copy-on-write, clone), clone_directory s, clone_rate_bytes t (a second), clone_keep b, clone_no_wait b; and detach b: go on when the requester leaves the bus. " +
 					"The job's result is the manifest."},
+			{name: "Quiesce", action: Quiesce, in: "options", out: "job", fn: l.quiesce,
+				doc: "Holds writers and filesystems without a snapshot, until the job's method Release is called, and for_ns at most. " +
+					"Options: policy s, volumes as, writers as, writers_only b, for_ns t (nanoseconds, at most a minute), consistency s, fail_if_busy b, " +
+					"detach b. The job's result is a manifest in state released."},
 			{name: "DeleteSet", action: Delete, in: "id", out: "job", fn: l.deleteSet,
 				doc: "Deletes a set. A set is named by its id, a prefix of one id only, \"latest\" or \"latest:POLICY\"."},
 			{name: "MountSet", action: Mount, in: "id options", out: "job", fn: l.mountSet,

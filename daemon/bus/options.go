@@ -87,6 +87,34 @@ func decodeRequest(o options) (r api.Request, detach bool, err error) {
 	return r, detach, check(r)
 }
 
+// decodeQuiesce makes a request of the options of Quiesce.
+func decodeQuiesce(o options) (r api.QuiesceRequest, detach bool, err error) {
+	var limit uint64
+	var consistency string
+	err = o.decode(map[string]field{
+		"policy":       text(&r.Policy, maxNameLength),
+		"volumes":      list(&r.Volumes, maxVolumes, absolute),
+		"writers":      list(&r.Writers, maxWriters, name),
+		"writers_only": value(&r.WritersOnly),
+		"for_ns":       value(&limit),
+		"consistency":  text(&consistency, maxNameLength),
+		"fail_if_busy": value(&r.FailIfBusy),
+		"detach":       value(&detach),
+	})
+	if err != nil {
+		return r, detach, err
+	}
+	r.Consistency = api.Consistency(consistency)
+	r.For = time.Duration(min(limit, uint64(math.MaxInt64)))
+	switch {
+	case r.For <= 0 || r.For > api.MaxHold:
+		return r, detach, api.Errorf(api.Invalid, "option for_ns: %s is not between 0 and %s", r.For, api.MaxHold)
+	case r.WritersOnly && r.Policy == "" && len(r.Writers) > 0:
+		return r, detach, nil // of no volumes
+	}
+	return r, detach, check(api.Request{Policy: r.Policy, Volumes: r.Volumes, Consistency: r.Consistency})
+}
+
 // check what concerns several options, or a word's meaning.
 func check(r api.Request) error {
 	switch {

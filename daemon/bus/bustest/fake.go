@@ -26,6 +26,8 @@ type Fake struct {
 	mu        sync.Mutex
 	sets      []api.Manifest
 	requests  []api.Request
+	holds     []api.QuiesceRequest
+	released  []bool
 	cancelled int
 	number    int
 }
@@ -143,6 +145,61 @@ func (f *Fake) CreateSet(ctx context.Context, r api.Request, progress func(strin
 	defer f.mu.Unlock()
 	m := f.add(r)
 	return &m, nil
+}
+
+// Quiesce implements api.Service. By policy: "slow" never holds, "broken" fails while it holds, "degraded" and the
+// others hold until they are released.
+func (f *Fake) Quiesce(ctx context.Context, r api.QuiesceRequest, h api.Hold, progress func(string)) (*api.Manifest, error) {
+	progress("prepare")
+	f.mu.Lock()
+	f.holds = append(f.holds, r)
+	f.mu.Unlock()
+	if r.Policy == "slow" {
+		<-ctx.Done()
+		return nil, api.Errorf(api.Cancelled, "the hold was cancelled in phase prepare and undone")
+	}
+	if r.Policy == "refused" {
+		return nil, api.Errorf(api.Refused, "/srv/db is frozen by somebody else")
+	}
+	progress("hold")
+	h.Held()
+	late := time.NewTimer(r.For)
+	defer late.Stop()
+	broken := make(chan time.Time)
+	if r.Policy == "broken" {
+		close(broken)
+	}
+	select {
+	case done := <-h.Release:
+		f.mu.Lock()
+		f.released = append(f.released, done)
+		f.mu.Unlock()
+	case <-broken:
+		return nil, api.Errorf(api.Broken, "a writer let go before the hold was released")
+	case <-late.C:
+		return nil, api.Errorf(api.Timeout, "the hold was not released within %v", r.For)
+	case <-ctx.Done():
+		f.mu.Lock()
+		f.cancelled++
+		f.mu.Unlock()
+		return nil, api.Errorf(api.Cancelled, "the hold was cancelled: %w", context.Cause(ctx))
+	}
+	m := &api.Manifest{Version: 1, ID: "20261120T114653_0001", Policy: r.Policy, State: api.Released, Created: Epoch,
+		Consistency: api.Application, Window: 2 * time.Second}
+	for _, v := range r.Volumes {
+		m.Volumes = append(m.Volumes, api.Snapshot{Volume: v, MountPoint: v, Frozen: true})
+	}
+	if r.Policy == "degraded" {
+		m.Consistency, m.Reasons = api.Filesystem, []string{"writer postgresql let go early"}
+	}
+	return m, nil
+}
+
+// Holds are the requests that Quiesce was given, and Released what the requesters said when they released them.
+func (f *Fake) Holds() (requests []api.QuiesceRequest, released []bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return append([]api.QuiesceRequest(nil), f.holds...), append([]bool(nil), f.released...)
 }
 
 // Sets implements api.Service.
