@@ -69,7 +69,7 @@ func TestExamples(t *testing.T) {
 	if want := defaultDaemon(); c.Daemon != want {
 		t.Errorf("the example of fermata.yaml has\n%+v\nthe defaults are\n%+v", c.Daemon, want)
 	}
-	if len(c.Policies) != 2 || len(c.Writers) != 2 || c.Providers["thin"].File == "" {
+	if len(c.Policies) != 2 || len(c.Writers) != 4 || c.Providers["thin"].File == "" {
 		t.Errorf("not all examples were used: %+v", c)
 	}
 }

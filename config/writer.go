@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -17,6 +18,10 @@ type WriterType string
 const (
 	// WriterExec runs programs: one for the session, or one for each phase.
 	WriterExec WriterType = "exec"
+	// WriterDBus is a service that registers on the bus.
+	WriterDBus WriterType = "dbus"
+	// WriterUnit freezes a unit of systemd.
+	WriterUnit WriterType = "systemd-unit"
 	// WriterNull does nothing and holds always: for tests, and to try a policy out.
 	WriterNull WriterType = "null"
 )
@@ -36,7 +41,8 @@ type Writer struct {
 	Type        WriterType        // default exec
 	Session     []string          // argv of the session form; exactly one of Session and Commands is set for exec
 	Commands    Commands          // argv of each phase of the command form
-	User        string            // name or number; "" for the daemon's
+	Unit        string            // of WriterUnit: a service, scope or slice
+	User        string            // name or number; "" for the daemon's; of WriterDBus: who else may register it
 	Group       string            // name or number; "" for the user's
 	Environment map[string]string // beside what Fermata sets itself; at most 256
 	Level       Level             // default back-end
@@ -85,9 +91,10 @@ func defaultWriter(name string) Writer {
 
 var writerSchema = mapping(
 	key("name", func(w *Writer) *string { return &w.Name }, nameText()),
-	key("type", func(w *Writer) *WriterType { return &w.Type }, choice(WriterExec, WriterNull)),
+	key("type", func(w *Writer) *WriterType { return &w.Type }, choice(WriterExec, WriterDBus, WriterUnit, WriterNull)),
 	key("session", func(w *Writer) *[]string { return &w.Session }, argv()),
 	key("commands", func(w *Writer) *Commands { return &w.Commands }, mapping(commandFields...)),
+	key("unit", func(w *Writer) *string { return &w.Unit }, text("a unit", 255, checkUnit)),
 	key("user", func(w *Writer) *string { return &w.User }, text("a user", 64, checkAccount)),
 	key("group", func(w *Writer) *string { return &w.Group }, text("a group", 64, checkAccount)),
 	key("environment", func(w *Writer) *map[string]string { return &w.Environment },
@@ -191,15 +198,33 @@ func checkWriter(d *decoder, w *Writer) {
 	}
 }
 
-// checkForm looks at which of the two forms of an exec writer is there.
+var unitPattern = regexp.MustCompile(`^[A-Za-z0-9:_.\\@-]+\.(service|scope|slice)$`)
+
+func checkUnit(s string) error {
+	if !unitPattern.MatchString(s) {
+		return fmt.Errorf("%s is no unit that can be frozen: write the whole name of a service, scope or slice, such as app.service", quote(s))
+	}
+	return nil
+}
+
+// ofType are the keys that have a meaning for some types only.
+var ofType = map[string][]WriterType{
+	"session": {WriterExec}, "commands": {WriterExec}, "environment": {WriterExec}, "group": {WriterExec},
+	"user": {WriterExec, WriterDBus}, "unit": {WriterUnit},
+}
+
+// checkForm looks at which keys the type takes, and at which of the two forms of an exec writer is there.
 func checkForm(d *decoder, t WriterType) {
+	for _, name := range slices.Sorted(maps.Keys(ofType)) {
+		if d.has(name) && !slices.Contains(ofType[name], t) {
+			d.errorf(name, "a writer of type %s does not take this key: remove it or write type: %s", t, ofType[name][0])
+		}
+	}
 	session, commands := d.has("session"), d.has("commands")
 	switch {
-	case t == WriterNull && session:
-		d.errorf("session", "a null writer runs nothing: remove the key or write type: exec")
-	case t == WriterNull && commands:
-		d.errorf("commands", "a null writer runs nothing: remove the key or write type: exec")
-	case t == WriterNull:
+	case t == WriterUnit && !d.has("unit"):
+		d.errorf("", "a writer of type %s needs a unit", t)
+	case t != WriterExec:
 	case session && commands:
 		d.errorf("commands", "both session and commands are there: keep one")
 	case !session && !commands:

@@ -24,6 +24,7 @@ import (
 	"github.com/fermata-project/fermata/config"
 	"github.com/fermata-project/fermata/daemon/api"
 	"github.com/fermata-project/fermata/daemon/catalog"
+	"github.com/fermata-project/fermata/daemon/writers"
 	"github.com/fermata-project/fermata/dm/provider"
 	"github.com/fermata-project/fermata/dm/provider/clone"
 	"github.com/fermata-project/fermata/hooks"
@@ -37,10 +38,11 @@ type Options struct {
 	Providers []provider.Provider // in the order of choice
 	Unusable  []api.Provider      // plug-ins that could not be started, and why
 	NewWriter func(config.Writer) (hooks.Writer, error)
-	RunDir    string          // /run/fermata: journal, and what is mounted
-	Machine   string          // this one, as in provider.Host
-	LinkDir   string          // of links to the devices of snapshots; empty: /dev/fermata
-	Clones    *clone.Provider // one of Providers; nil: no clones are made
+	Registry  *writers.Registry // of the services that are writers; nil: none can be
+	RunDir    string            // /run/fermata: journal, and what is mounted
+	Machine   string            // this one, as in provider.Host
+	LinkDir   string            // of links to the devices of snapshots; empty: /dev/fermata
+	Clones    *clone.Provider   // one of Providers; nil: no clones are made
 	Log       *slog.Logger
 }
 

@@ -55,7 +55,7 @@ func (d *Daemon) policy(r *api.Request) (effective, error) {
 		e.Consistency = config.Consistency(r.Consistency)
 	}
 	for _, name := range e.Policy.Writers {
-		w, err := c.Writer(name)
+		w, err := d.writer(name)
 		if err != nil {
 			return invalid(err)
 		}

@@ -9,37 +9,10 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/fermata-project/fermata/config"
 	"github.com/fermata-project/fermata/daemon/api"
 	"github.com/fermata-project/fermata/dm/provider"
 	"github.com/fermata-project/fermata/fsfreeze/guard"
 )
-
-// Writers lists the declared writers; one whose declaration is bad comes with its problem.
-func (d *Daemon) Writers() []api.Writer {
-	var out []api.Writer
-	for _, name := range slices.Sorted(maps.Keys(d.o.Config.Writers)) {
-		w := describeWriter(d.o.Config.Writers[name])
-		if _, err := d.o.NewWriter(d.o.Config.Writers[name]); err != nil {
-			w.Problem = err.Error()
-		}
-		out = append(out, w)
-	}
-	for _, p := range d.o.Config.Problems.Errors() {
-		if strings.HasPrefix(p.File, d.o.Config.Dir+"/writers.d/") {
-			out = append(out, api.Writer{Name: p.File, Problem: p.Error()})
-		}
-	}
-	return out
-}
-
-func describeWriter(c config.Writer) api.Writer {
-	w := api.Writer{Name: c.Name, Type: string(c.Type), Level: string(c.Level), Required: c.Required}
-	for _, x := range c.Components {
-		w.Components = append(w.Components, api.Component{Name: x.Name, Paths: x.Paths, Excludes: x.Excludes, RestoreMethod: x.RestoreMethod})
-	}
-	return w
-}
 
 // Providers lists the providers in the order of choice.
 func (d *Daemon) Providers() []api.Provider {

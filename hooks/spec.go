@@ -32,9 +32,11 @@ const (
 type Type string
 
 const (
-	TypeExec Type = "exec" // a program, in session form or command form; the default
-	TypeNull Type = "null" // answers ok to everything and does nothing
-	TypeTest Type = "test" // fermata-writer test, with Session as its arguments
+	TypeExec Type = "exec"         // a program, in session form or command form; the default
+	TypeNull Type = "null"         // answers ok to everything and does nothing
+	TypeTest Type = "test"         // fermata-writer test, with Session as its arguments
+	TypeDBus Type = "dbus"         // a service that registers on the bus: see NewRemote
+	TypeUnit Type = "systemd-unit" // fermata-writer systemd-unit, which freezes Unit
 )
 
 // Timeouts are the time limits of one writer's phases, each from 1 ms to 1 h.
@@ -104,6 +106,8 @@ type Spec struct {
 	// form. Freeze and thaw are needed, the others may be missing.
 	Commands map[Phase][]string
 
+	Unit string // of TypeUnit: the unit's name, with its suffix
+
 	User  string            // name or number; empty: the daemon's own
 	Group string            // name or number; empty: the user's primary group
 	Env   map[string]string // added to the clean environment of the programs
@@ -169,9 +173,12 @@ func (s Spec) validate() error {
 // validateForm checks what depends on the type.
 func (s Spec) validateForm() error {
 	switch s.Type {
-	case TypeNull:
+	case TypeNull, TypeDBus, TypeUnit:
 		if len(s.Session) > 0 || len(s.Commands) > 0 {
 			return fmt.Errorf("a writer of type %s runs no program", s.Type)
+		}
+		if s.Type == TypeUnit && s.Unit == "" {
+			return fmt.Errorf("a writer of type %s needs a unit", s.Type)
 		}
 	case TypeTest:
 		if len(s.Commands) > 0 {
@@ -193,7 +200,7 @@ func (s Spec) validateForm() error {
 			}
 		}
 	default:
-		return fmt.Errorf("unknown type %q: use %s, %s or %s", s.Type, TypeExec, TypeNull, TypeTest)
+		return fmt.Errorf("unknown type %q: use %s, %s, %s, %s or %s", s.Type, TypeExec, TypeDBus, TypeUnit, TypeNull, TypeTest)
 	}
 	return nil
 }
@@ -238,6 +245,10 @@ func newWriter(spec Spec) (Writer, error) {
 		return &null{spec: spec}, nil
 	case spec.Type == TypeTest:
 		return newSession(spec, append([]string{"fermata-writer", "test"}, spec.Session...))
+	case spec.Type == TypeUnit:
+		return newSession(spec, []string{"fermata-writer", "systemd-unit", spec.Unit})
+	case spec.Type == TypeDBus:
+		return nil, fmt.Errorf("internal error: a writer of type %s is made by NewRemote", spec.Type)
 	case len(spec.Session) > 0:
 		return newSession(spec, spec.Session)
 	default:

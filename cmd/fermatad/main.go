@@ -22,6 +22,7 @@ import (
 	"github.com/fermata-project/fermata/config/ownership"
 	"github.com/fermata-project/fermata/daemon"
 	"github.com/fermata-project/fermata/daemon/bus"
+	"github.com/fermata-project/fermata/daemon/writers"
 	"github.com/fermata-project/fermata/dm"
 	"github.com/fermata-project/fermata/dm/lvm"
 	"github.com/fermata-project/fermata/dm/provider"
@@ -69,17 +70,20 @@ func serve(dir, run string) error {
 		Devices: plugin.DeviceMapper{Control: control}, Log: log, Trust: ownership.File,
 	})
 	defer closePlugins(usable, log)
+	registry := writers.New(c)
 	clones := &clone.Provider{Store: daemon.CloneStore(c)}
 	d := daemon.New(daemon.Options{
 		Version: version, Config: c, Log: log, RunDir: run, Machine: provider.ThisHost().Machine,
 		Host:      daemon.System{Socket: guard.Socket, Notes: guard.Notes, Control: control},
-		Providers: slices.Concat(usable, providers(c, control, run, log), []provider.Provider{clones}), Clones: clones, Unusable: unusable, NewWriter: daemon.NewWriter,
+		Providers: slices.Concat(usable, providers(c, control, run, log), []provider.Provider{clones}), Clones: clones, Unusable: unusable,
+		NewWriter: registry.NewWriter, Registry: registry,
 	})
 	if err := d.Start(ctx); err != nil {
 		log.Error("starting with problems", "error", err)
 	}
 
 	server := bus.New(d, bus.Polkit, log)
+	server.Writers = registry
 	ctx, exit := context.WithCancel(ctx)
 	defer exit()
 	go func() {

@@ -212,13 +212,16 @@ type Writer struct {
 	Type       string      `json:"type"`
 	Level      string      `json:"level"`
 	Required   bool        `json:"required"`
-	State      string      `json:"state,omitempty"` // inactive, prepared, holding, released (held to the end), failed
+	OnFailure  string      `json:"on_failure,omitempty"` // abort or degrade
+	State      string      `json:"state,omitempty"`      // inactive, prepared, holding, released (held to the end), failed
 	Components []Component `json:"components,omitempty"`
 	// Phases are the writer's own times.
 	Phases []Phase `json:"phases,omitempty"`
 	// Data is what the writer had to say for the record, by phase: positions in its log, labels.
 	Data map[string]any `json:"data,omitempty"`
-	// Problem says why a declared writer is disabled.
+	// Registered is the unique bus name of the service that has registered the writer, in an inventory.
+	Registered string `json:"registered,omitempty"`
+	// Problem says why a declared writer cannot be used.
 	Problem string `json:"problem,omitempty"`
 }
 
@@ -227,6 +230,7 @@ type Component struct {
 	Name          string   `json:"name"`
 	Paths         []string `json:"paths,omitempty"`
 	Excludes      []string `json:"excludes,omitempty"`
+	LogFiles      []string `json:"log_files,omitempty"`
 	RestoreMethod string   `json:"restore_method,omitempty"`
 }
 

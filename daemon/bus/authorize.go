@@ -24,6 +24,8 @@ const (
 	Mount Action = "mount"
 	// Resize the copy-on-write areas of a snapshot set.
 	Resize Action = "resize"
+	// RegisterWriter makes the caller a writer.
+	RegisterWriter Action = "register-writer"
 	// Read the inventories, sets and jobs.
 	Read Action = "read"
 )
@@ -92,8 +94,11 @@ func verdict(uid uint32, action Action, result polkitResult, err error) error {
 
 // deed is the action in a sentence.
 func (a Action) deed() string {
-	if a == Quiesce {
+	switch a {
+	case Quiesce:
 		return "quiesce volumes and writers"
+	case RegisterWriter:
+		return "register a writer"
 	}
 	return string(a) + " snapshot sets"
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/godbus/dbus/v5"
 
 	"github.com/fermata-project/fermata/daemon/api"
+	"github.com/fermata-project/fermata/daemon/writers"
 )
 
 // ErrNameTaken: another process owns org.fermata.Fermata1.
@@ -41,6 +42,9 @@ const (
 
 // Server exports a service. Make one with New.
 type Server struct {
+	// Writers is where services register; nil: they cannot. It is set before Serve.
+	Writers *writers.Registry
+
 	svc  api.Service
 	auth func(*dbus.Conn) Authorizer
 	log  *slog.Logger
@@ -61,8 +65,11 @@ func New(svc api.Service, auth func(*dbus.Conn) Authorizer, log *slog.Logger) *S
 	return s
 }
 
-// Busy reports whether a job is running. A daemon that is busy must not exit for idleness.
-func (s *Server) Busy() bool { return s.jobs.running() > 0 }
+// Busy reports whether a job is running, or a service is registered as a writer. A daemon that is busy must not exit for
+// idleness.
+func (s *Server) Busy() bool {
+	return s.jobs.running() > 0 || s.Writers != nil && len(s.Writers.List()) > 0
+}
 
 // LastUsed is when the last call of a client came in or the last job ended; zero if none did.
 func (s *Server) LastUsed() time.Time { return s.jobs.lastUsed() }
@@ -150,6 +157,7 @@ func (s *Server) serveOnce(ctx context.Context, connect func() (*dbus.Conn, erro
 	signals := make(chan *dbus.Signal, 64)
 	conn.Signal(signals)
 	go l.watch(signals)
+	defer l.writersVanished("", errBusLost)
 
 	l.adopt()
 	reply, err := conn.RequestName(api.BusName, dbus.NameFlagDoNotQueue)
@@ -158,6 +166,9 @@ func (s *Server) serveOnce(ctx context.Context, connect func() (*dbus.Conn, erro
 	}
 	if reply != dbus.RequestNameReplyPrimaryOwner {
 		return fmt.Errorf("cannot own %s: %w", api.BusName, ErrNameTaken)
+	}
+	if s.Writers != nil {
+		s.Writers.Open()
 	}
 	s.once.Do(func() { close(s.ready) })
 	s.log.Info("on the bus", "name", api.BusName)

@@ -55,6 +55,12 @@ func (l *link) manager() iface {
 				doc: "The manifests of all sets, newest last."},
 			{name: "ListWriters", action: Read, out: "json", fn: l.listWriters,
 				doc: "The declared writers."},
+			{name: "RegisterWriter", in: "name object options", fn: l.registerWriter,
+				doc: "Makes the caller a writer, which exports org.fermata.Fermata1.Writer at the object, until it leaves the bus. Options: level s, " +
+					"timeouts_ms a{st} (by phase), components aa{sv} (name s, paths as, excludes as, log_files as, restore_method s). " +
+					"The user that the writer's declaration names may do so, and who is allowed the action register-writer."},
+			{name: "UnregisterWriter", in: "name", fn: l.unregisterWriter,
+				doc: "Ends a registration of the caller. A hold is broken by it."},
 			{name: "ListProviders", action: Read, out: "json", fn: l.listProviders,
 				doc: "The providers of this host."},
 			{name: "ListPools", action: Read, out: "json", fn: l.listPools,

@@ -21,6 +21,9 @@ func (l *link) watch(signals <-chan *dbus.Signal) {
 		}
 		name, _ := s.Body[0].(string)
 		if owner, _ := s.Body[2].(string); owner == "" {
+			if name != "" {
+				l.writersVanished(name, errLeft)
+			}
 			l.jobs.vanished(dbus.Sender(name))
 		}
 	}
@@ -30,10 +33,7 @@ func (l *link) watch(signals <-chan *dbus.Signal) {
 // answer costs the requester nothing but this service.
 func (l *link) follow(j *job) {
 	j.bound.Store(true)
-	match := []dbus.MatchOption{
-		dbus.WithMatchSender(busInterface), dbus.WithMatchInterface(busInterface),
-		dbus.WithMatchMember("NameOwnerChanged"), dbus.WithMatchArg(0, string(j.owner)),
-	}
+	match := ownerMatch(string(j.owner))
 	ctx, cancel := context.WithTimeout(l.conn.Context(), busTimeout)
 	defer cancel()
 	if err := l.conn.AddMatchSignalContext(ctx, match...); err != nil {

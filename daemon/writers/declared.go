@@ -1,15 +1,18 @@
-package daemon
+package writers
 
 import (
 	"github.com/fermata-project/fermata/config"
 	"github.com/fermata-project/fermata/hooks"
 )
 
-// NewWriter makes the writer that a configuration declares.
-func NewWriter(c config.Writer) (hooks.Writer, error) {
+// Declared makes the writer of a file's declaration, other than of type dbus.
+func Declared(c config.Writer) (hooks.Writer, error) { return hooks.New(Spec(c)) }
+
+// Spec is a declaration in the words of package hooks.
+func Spec(c config.Writer) hooks.Spec {
 	spec := hooks.Spec{
 		Name: c.Name, Type: hooks.Type(c.Type), Level: hooks.Level(c.Level), Required: c.Required,
-		OnFailure: hooks.OnFailure(c.OnFailure), Session: c.Session, User: c.User, Group: c.Group, Env: c.Environment,
+		OnFailure: hooks.OnFailure(c.OnFailure), Session: c.Session, Unit: c.Unit, User: c.User, Group: c.Group, Env: c.Environment,
 	}
 	spec.Timeouts.Prepare, spec.Timeouts.Freeze, spec.Timeouts.Thaw = c.Timeouts.Prepare, c.Timeouts.Freeze, c.Timeouts.Thaw
 	spec.Timeouts.Abort, spec.Timeouts.Post = c.Timeouts.Abort, c.Timeouts.Post
@@ -25,7 +28,7 @@ func NewWriter(c config.Writer) (hooks.Writer, error) {
 		}
 	}
 	for _, x := range c.Components {
-		spec.Components = append(spec.Components, hooks.Component{Name: x.Name, Paths: x.Paths, Excludes: x.Excludes, RestoreMethod: x.RestoreMethod})
+		spec.Components = append(spec.Components, hooks.Component{Name: x.Name, Paths: x.Paths, Excludes: x.Excludes, LogFiles: x.LogFiles, RestoreMethod: x.RestoreMethod})
 	}
-	return hooks.New(spec)
+	return spec
 }
