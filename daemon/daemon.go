@@ -39,11 +39,13 @@ type Options struct {
 	Unusable  []api.Provider      // plug-ins that could not be started, and why
 	NewWriter func(config.Writer) (hooks.Writer, error)
 	Registry  *writers.Registry // of the services that are writers; nil: none can be
-	RunDir    string            // /run/fermata: journal, and what is mounted
-	Machine   string            // this one, as in provider.Host
-	LinkDir   string            // of links to the devices of snapshots; empty: /dev/fermata
-	Clones    *clone.Provider   // one of Providers; nil: no clones are made
-	Log       *slog.Logger
+	// ReleaseUnits thaws the units that a writer of type systemd-unit has left frozen, and says which; nil: nobody freezes any.
+	ReleaseUnits func(context.Context) ([]string, error)
+	RunDir       string          // /run/fermata: journal, and what is mounted
+	Machine      string          // this one, as in provider.Host
+	LinkDir      string          // of links to the devices of snapshots; empty: /dev/fermata
+	Clones       *clone.Provider // one of Providers; nil: no clones are made
+	Log          *slog.Logger
 }
 
 // Daemon takes sets for its requesters: it implements api.Service.

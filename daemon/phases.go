@@ -251,7 +251,7 @@ func (t *transaction) thawWriters(ctx context.Context) error {
 		return nil
 	}
 	t.hold[1] = time.Now()
-	err := t.writers.Thaw(ctx, t.outcome())
+	err := errors.Join(t.writers.Thaw(ctx, t.outcome()), t.daemon.releaseUnits(context.WithoutCancel(ctx)))
 	if errors.Is(err, hooks.ErrHoldLost) {
 		return classed(api.Broken, err)
 	}

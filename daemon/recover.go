@@ -46,6 +46,7 @@ func (d *Daemon) recover(ctx context.Context) error {
 		}
 		errs = append(errs, err)
 	}
+	errs = append(errs, d.releaseUnits(ctx))
 	// Half-made snapshots are known by their tags, whether a journal speaks of them or a power cut has taken it.
 	errs = append(errs, d.refresh(ctx))
 	d.mu.Lock()

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"maps"
 	"slices"
@@ -74,4 +75,16 @@ func describeWriter(c config.Writer) api.Writer {
 		w.Components = append(w.Components, api.Component{Name: x.Name, Paths: x.Paths, Excludes: x.Excludes, LogFiles: x.LogFiles, RestoreMethod: x.RestoreMethod})
 	}
 	return w
+}
+
+// releaseUnits thaws what a writer that has died has left frozen. It is called while none is at work.
+func (d *Daemon) releaseUnits(ctx context.Context) error {
+	if d.o.ReleaseUnits == nil {
+		return nil
+	}
+	released, err := d.o.ReleaseUnits(ctx)
+	for _, name := range released {
+		d.recoveredf("thawed unit %s, which its writer had left frozen", name)
+	}
+	return err
 }

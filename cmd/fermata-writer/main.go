@@ -45,6 +45,7 @@ func run(ctx context.Context) int {
 		mysqlCommand(&served, "mariadb", "MariaDB"),
 		mysqlCommand(&served, "mysql", "MySQL"),
 		postgresqlCommand(&served),
+		unitCommand(&served),
 		testCommand(&served),
 	)
 	err := root.ExecuteContext(ctx)

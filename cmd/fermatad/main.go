@@ -30,6 +30,7 @@ import (
 	"github.com/fermata-project/fermata/dm/provider/plugin"
 	"github.com/fermata-project/fermata/fsfreeze/guard"
 	"github.com/fermata-project/fermata/hooks/child"
+	"github.com/fermata-project/fermata/hooks/recipe/unit"
 	"github.com/fermata-project/fermata/systemd"
 )
 
@@ -77,6 +78,7 @@ func serve(dir, run string) error {
 		Host:      daemon.System{Socket: guard.Socket, Notes: guard.Notes, Control: control},
 		Providers: slices.Concat(usable, providers(c, control, run, log), []provider.Provider{clones}), Clones: clones, Unusable: unusable,
 		NewWriter: registry.NewWriter, Registry: registry,
+		ReleaseUnits: func(ctx context.Context) ([]string, error) { return unit.Release(ctx, unit.Notes, unit.Dial) },
 	})
 	if err := d.Start(ctx); err != nil {
 		log.Error("starting with problems", "error", err)
