@@ -46,6 +46,8 @@ func run(ctx context.Context) int {
 		mysqlCommand(&served, "mysql", "MySQL"),
 		postgresqlCommand(&served),
 		unitCommand(&served),
+		redisCommand(&served),
+		sqliteCommand(&served),
 		testCommand(&served),
 	)
 	err := root.ExecuteContext(ctx)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -91,12 +92,13 @@ func TestHang(t *testing.T) {
 }
 
 func TestUsage(t *testing.T) {
-	for _, args := range [][]string{{"no-such-recipe"}, {"test", "--no-such-flag"}, {"test", "extra"}, {"postgresql", "--dsn", "a", "--service", "b"}, {"mariadb", "--lock", "none"}} {
+	for _, args := range [][]string{{"no-such-recipe"}, {"test", "--no-such-flag"}, {"test", "extra"}, {"postgresql", "--dsn", "a", "--service", "b"}, {"mariadb", "--lock", "none"},
+		{"redis", "extra"}, {"redis", "--user", "u"}, {"sqlite"}} {
 		if _, errs, status := talk(t, "", args...); status != exitUsage || errs == "" {
 			t.Errorf("%v: status %d, %q", args, status, errs)
 		}
 	}
-	for _, name := range []string{"mariadb", "mysql", "postgresql", "test"} {
+	for _, name := range []string{"mariadb", "mysql", "postgresql", "redis", "sqlite", "test"} {
 		if out, _, status := talk(t, "", "--help"); status != 0 || !strings.Contains(out, "\n  "+name+" ") {
 			t.Errorf("--help does not have %s: status %d, %q", name, status, out)
 		}
@@ -157,5 +159,63 @@ func TestPostgreSQLRefusal(t *testing.T) {
 	_ = in.Close()
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("it ended with %v", err)
+	}
+}
+
+// What a killed recipe holds is free at once.
+func TestSQLiteKilled(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "db")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	first := startSession(t, "sqlite", path)
+	first.ask("prepare dry-run=true", "ok ")
+	first.ask("freeze", `ok {"databases":[{`)
+	second := startSession(t, "sqlite", "--pattern", path+"*", path)
+	second.ask("prepare dry-run=true", "ok ")
+	second.ask("freeze timeout-ms=100", "error cannot hold "+path+": another program has it locked")
+	if err := first.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = first.cmd.Wait()
+	second.ask("freeze", "ok ")
+	second.ask("thaw", "ok")
+}
+
+// session is a running recipe.
+type session struct {
+	t   *testing.T
+	cmd *exec.Cmd
+	in  io.WriteCloser
+	out *bufio.Reader
+}
+
+func startSession(t *testing.T, args ...string) *session {
+	t.Helper()
+	s := &session{t: t, cmd: program(t, args...)}
+	var err error
+	if s.in, err = s.cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	out, err := s.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.out = bufio.NewReader(out)
+	if err := s.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.in.Close(); _ = s.cmd.Wait() })
+	return s
+}
+
+// ask sends a request and fails unless the answer begins so.
+func (s *session) ask(request, want string) {
+	s.t.Helper()
+	if _, err := fmt.Fprintln(s.in, request); err != nil {
+		s.t.Fatal(err)
+	}
+	if said, err := s.out.ReadString('\n'); err != nil || !strings.HasPrefix(said, want) {
+		s.t.Errorf("%s: %q, %v, want %q", request, said, err, want)
 	}
 }
