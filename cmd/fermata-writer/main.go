@@ -42,6 +42,7 @@ func run(ctx context.Context) int {
 	}
 	served := false
 	root.AddCommand(
+		journaldCommand(&served),
 		mysqlCommand(&served, "mariadb", "MariaDB"),
 		mysqlCommand(&served, "mysql", "MySQL"),
 		postgresqlCommand(&served),

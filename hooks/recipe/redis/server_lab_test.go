@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -48,6 +49,7 @@ func startIn(t *testing.T, dir string, settings ...string) *instance {
 func (i *instance) run() {
 	i.t.Helper()
 	i.cmd = exec.Command("redis-server", i.args...)
+	i.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // with those that save for it
 	if err := i.cmd.Start(); err != nil {
 		i.t.Fatal(err)
 	}
@@ -63,7 +65,10 @@ func (i *instance) run() {
 }
 
 func (i *instance) kill() {
-	_ = i.cmd.Process.Kill()
+	if i.cmd.ProcessState != nil {
+		return // killed before
+	}
+	_ = syscall.Kill(-i.cmd.Process.Pid, syscall.SIGKILL)
 	_ = i.cmd.Wait()
 }
 

@@ -21,8 +21,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
+	"path/filepath"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/fermata-project/fermata/hooks"
 	"github.com/fermata-project/fermata/hooks/recipe"
@@ -74,13 +76,9 @@ func (w *writer) Prepare(ctx context.Context, r hooks.Request) (map[string]any, 
 	if err != nil {
 		return nil, err
 	}
-	var places []recipe.Place
-	for _, path := range paths {
-		places = append(places, recipe.Place{What: "database", Path: path})
-	}
 	data := map[string]any{"databases": len(paths)}
 	if named {
-		err = recipe.CheckPlaces(places, r.Volumes)
+		err = checkPlaces(paths, r.Volumes)
 	} else {
 		data["warnings"] = []string{recipe.Unchecked}
 	}
@@ -94,6 +92,38 @@ func (w *writer) Prepare(ctx context.Context, r hooks.Request) (map[string]any, 
 	}
 	w.prepared = true
 	return data, nil
+}
+
+// checkPlaces is nil if all databases are in the set, and with them what SQLite
+// puts beside them. It goes by their folders, for on some filesystems (overlay) a
+// file has another device than its folder.
+func checkPlaces(paths, volumes []string) error {
+	var folders []recipe.Place
+	for _, path := range paths {
+		folder := filepath.Dir(path)
+		folders = append(folders, recipe.Place{What: "database " + filepath.Base(path) + " in", Path: folder})
+		at, err := mountOf(path)
+		if err != nil {
+			return err
+		}
+		above, err := mountOf(folder)
+		if err != nil {
+			return err
+		}
+		if at != above {
+			return fmt.Errorf("%s is a mount of its own: name the file that is mounted there", path)
+		}
+	}
+	return recipe.CheckPlaces(folders, volumes)
+}
+
+// mountOf is the number of the mount that a path leads into.
+func mountOf(path string) (uint64, error) {
+	var st unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, path, 0, unix.STATX_MNT_ID, &st); err != nil {
+		return 0, fmt.Errorf("cannot look at %s: %w", path, err)
+	}
+	return st.Mnt_id, nil
 }
 
 // probe is nil if a database can be held, or could if nobody else had it locked.
@@ -154,7 +184,7 @@ func hold(ctx context.Context, path string) (*database, error) {
 // cannotHold is the refusal; the error names the file already where the kernel refused.
 func cannotHold(path string, err error) error {
 	if errors.Is(err, errNotSQLite) || errors.Is(err, errHot) {
-		return fmt.Errorf("%s %w", strings.TrimSpace(path), err)
+		return fmt.Errorf("%s %w", path, err)
 	}
 	return fmt.Errorf("cannot hold %s: %w", path, err)
 }
