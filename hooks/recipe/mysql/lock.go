@@ -23,10 +23,6 @@ type lock struct {
 	rights     string // what rehearse and take need
 }
 
-// flushLogs brings what was committed to the disk, whatever
-// innodb_flush_log_at_trx_commit is; LOCAL: not for replicas.
-const flushLogs = "FLUSH LOCAL ENGINE LOGS"
-
 // errBackupStage is ER_BACKUP_STAGE_FAILED of MariaDB: the session is at that
 // stage, or past it.
 const errBackupStage = 4147
@@ -35,10 +31,9 @@ var locks = []lock{
 	{
 		name: "backup-stage", commits: true,
 		rehearse: []string{"BACKUP STAGE START", "BACKUP STAGE FLUSH", "BACKUP STAGE END"},
-		take: []string{"BACKUP STAGE START", "BACKUP STAGE FLUSH", "BACKUP STAGE BLOCK_DDL", "BACKUP STAGE BLOCK_COMMIT",
-			flushLogs},
-		release: "BACKUP STAGE END",
-		again:   "BACKUP STAGE BLOCK_COMMIT", heldNumber: errBackupStage,
+		take:     []string{"BACKUP STAGE START", "BACKUP STAGE FLUSH", "BACKUP STAGE BLOCK_DDL", "BACKUP STAGE BLOCK_COMMIT"},
+		release:  "BACKUP STAGE END",
+		again:    "BACKUP STAGE BLOCK_COMMIT", heldNumber: errBackupStage,
 		rights: "RELOAD",
 	},
 	{
@@ -51,9 +46,10 @@ var locks = []lock{
 	},
 	{
 		name: "read-lock", commits: true, waits: true,
-		// The second needs the right to see other sessions' statements: a list without them looks like an idle server.
-		rehearse: []string{flushLogs, "SHOW ENGINE INNODB STATUS"},
-		take:     []string{"FLUSH TABLES WITH READ LOCK", flushLogs},
+		// The first needs the right that the lock needs, and makes nobody wait. The second needs the right to see other
+		// sessions' statements: a list without them looks like an idle server.
+		rehearse: []string{"FLUSH LOCAL ENGINE LOGS", "SHOW ENGINE INNODB STATUS"},
+		take:     []string{"FLUSH TABLES WITH READ LOCK"},
 		release:  "UNLOCK TABLES",
 		rights:   "RELOAD, PROCESS",
 	},

@@ -32,9 +32,10 @@
 // # Conditions
 //
 // Prepare refuses if something that recovery needs is on none of the set's
-// volumes (places.go), or if a right is missing. With a lock that blocks commits,
-// FLUSH ENGINE LOGS in the hold brings what was acknowledged to the disk, whatever
-// innodb_flush_log_at_trx_commit is.
+// volumes (places.go), or if a right is missing. What was acknowledged is in the
+// set unless innodb_flush_log_at_trx_commit is 0, which is said as a warning: with
+// 2 it has been given to the kernel, and the filesystem freeze brings it to the
+// disk.
 package mysql
 
 import (
@@ -109,7 +110,7 @@ func (w *writer) Prepare(ctx context.Context, r hooks.Request) (map[string]any, 
 	if w.lock, err = choose(w.options.Lock, w.server, files.others); err != nil {
 		return nil, err
 	}
-	warnings := w.server.warnings(w.lock)
+	warnings := w.server.warnings()
 	named, err := recipe.NamesVolumes(r)
 	switch {
 	case err != nil:

@@ -93,14 +93,17 @@ func literal(s string) string {
 }
 
 // warnings says what does not hinder a set but should be known of it.
-func (s server) warnings(l lock) []string {
+func (s server) warnings() []string {
 	var w []string
 	if v := s.variables["innodb_doublewrite"]; v == "OFF" || v == "0" {
 		w = append(w, "innodb_doublewrite is off: a set taken without a filesystem freeze may have torn pages")
 	}
-	if v := s.variables["innodb_flush_log_at_trx_commit"]; v != "1" && !l.commits {
-		w = append(w, "innodb_flush_log_at_trx_commit is "+v+": transactions acknowledged just before the freeze may be missing, "+
-			"as after a crash; with lock read-lock they are not")
+	switch s.variables["innodb_flush_log_at_trx_commit"] {
+	case "0": // no statement makes MariaDB 10.11 write its log: FLUSH ENGINE LOGS was seen not to
+		w = append(w, "innodb_flush_log_at_trx_commit is 0: transactions acknowledged in the last second before the freeze "+
+			"may be missing, as after a crash")
+	case "2":
+		w = append(w, "innodb_flush_log_at_trx_commit is 2: a set taken without a filesystem freeze may lack the last second's transactions")
 	}
 	if v := s.variables["innodb_flush_method"]; v == "nosync" || v == "littlesync" {
 		w = append(w, "innodb_flush_method is "+v+": a set taken without a filesystem freeze may not be recoverable")

@@ -97,7 +97,7 @@ func (d *database) start() error {
 	var log bytes.Buffer
 	d.process = exec.Command("mariadbd", "--no-defaults", "--datadir="+d.data, "--socket="+d.socket, "--pid-file="+d.top+"/pid",
 		"--skip-networking", "--loose-innodb-buffer-pool-size-max=64M", "--innodb-buffer-pool-size=16M", "--innodb-log-file-size=4M",
-		"--log-bin="+d.data+"/binlog", "--server-id=1", "--innodb-flush-log-at-trx-commit=2", "--loose-skip-log-error",
+		"--log-bin=binlog", "--server-id=1", "--innodb-flush-log-at-trx-commit=2", "--loose-skip-log-error",
 		"--wait-timeout=1", "--max-statement-time=20")
 	d.process.Dir = d.top
 	d.process.Stderr = &log
