@@ -116,14 +116,26 @@ func settings(ctx context.Context, conn *pgconn.PgConn, limit time.Duration) err
 	return err
 }
 
-// neverIdleOut turns off the idle time-out of PostgreSQL 14 and newer: the
-// session that holds is idle by design.
+// neverIdleOut turns off what would end the session, or its CHECKPOINT: the idle
+// time-out of PostgreSQL 14 and newer, for the session that holds is idle by
+// design, and that of transactions since 17; a phase has a limit of its own.
 func neverIdleOut(ctx context.Context, conn *pgconn.PgConn, s server) error {
-	if s.version < 140000 {
+	statement := s.noTimeouts()
+	if statement == "" {
 		return nil
 	}
-	_, err := query(ctx, conn, "SET idle_session_timeout = 0")
+	_, err := query(ctx, conn, statement)
 	return err
+}
+
+func (s server) noTimeouts() string {
+	switch {
+	case s.version >= 170000:
+		return "SET idle_session_timeout = 0; SET transaction_timeout = 0"
+	case s.version >= 140000:
+		return "SET idle_session_timeout = 0"
+	}
+	return ""
 }
 
 // query runs statements by the simple protocol, one round trip, and returns the

@@ -9,7 +9,8 @@
 // that has the data directory, all tablespaces and the write-ahead log at one
 // instant is such a power cut. So the default neither blocks a client nor starts
 // a backup: prepare runs a CHECKPOINT, so that recovery on the snapshot is short
-// and the freeze has little to flush; freeze notes the position in the log; thaw
+// and the freeze has little to flush (on a standby that makes a restart point, from
+// which its recovery begins); freeze notes the position in the log; thaw
 // proves that the same server and the same session are still there. The writes
 // themselves are held by the filesystem freeze.
 //
@@ -105,10 +106,8 @@ func (w *writer) Prepare(ctx context.Context, r hooks.Request) (map[string]any, 
 	if err := settings(ctx, w.conn, r.Timeout); err != nil {
 		return nil, err
 	}
-	if !w.server.inRecovery { // a standby's recovery restarts from its last restart point
-		if _, err := query(ctx, w.conn, "CHECKPOINT"); err != nil {
-			return nil, checkpointRefused(w.server, err)
-		}
+	if _, err := query(ctx, w.conn, "CHECKPOINT"); err != nil { // on a standby: a restart point
+		return nil, checkpointRefused(w.server, err)
 	}
 	data := w.server.data()
 	data["backup_mode"] = w.options.BackupMode

@@ -151,6 +151,11 @@ func TestStatements(t *testing.T) {
 	if got, want := (server{version: 140006}).backupStart("x"), "SELECT pg_start_backup('x', true, false)"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
+	for version, want := range map[int]string{130000: "", 150006: "SET idle_session_timeout = 0", 170002: "SET idle_session_timeout = 0; SET transaction_timeout = 0"} {
+		if got := (server{version: version}).noTimeouts(); got != want {
+			t.Errorf("%d: %s, want %s", version, got, want)
+		}
+	}
 	if got := (server{version: 140006}).backupStop(); !strings.HasSuffix(got, "pg_stop_backup(false, false)") {
 		t.Error(got)
 	}
