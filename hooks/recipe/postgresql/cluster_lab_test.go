@@ -31,20 +31,27 @@ type cluster struct {
 
 var nextPort = 55000
 
-// newCluster makes and starts a primary. All are copies of the first: initdb
-// takes seconds. That they share a system identifier disturbs nobody.
+// newCluster makes and starts a primary.
 func newCluster(t *testing.T) *cluster {
+	t.Helper()
+	c := stoppedCluster(t)
+	c.start()
+	return c
+}
+
+// stoppedCluster makes a primary. All are copies of the first: initdb takes
+// seconds. That they share a system identifier disturbs nobody.
+func stoppedCluster(t *testing.T) *cluster {
 	t.Helper()
 	c := emptyCluster(t)
 	if template == "" {
-		c.as("initdb", "-D", c.data, "-A", "trust", "-U", "postgres", "--no-sync")
+		c.as("initdb", "-D", c.data, "-A", "trust", "-U", "postgres", "--no-sync", "--wal-segsize=1") // little to copy
 		c.configure("wal_level = replica", "max_wal_senders = 4", "shared_buffers = 16MB", "max_connections = 20")
 		template = filepath.Join(templates, "data")
 		c.as("/bin/cp", "-a", c.data, template)
 	} else {
 		c.as("/bin/cp", "-a", template, c.data)
 	}
-	c.start()
 	return c
 }
 

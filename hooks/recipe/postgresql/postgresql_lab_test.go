@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -216,28 +215,6 @@ func TestRefusals(t *testing.T) {
 		time.Sleep(20 * time.Millisecond)
 	}
 	refused(both, "fsync is off")
-}
-
-// A write-ahead log outside the data directory is found through its link.
-func TestSeparateLog(t *testing.T) {
-	c := newCluster(t)
-	wal := folder(t, "/dev/shm")
-	c.ctl("stop")
-	link := filepath.Join(c.data, "pg_wal")
-	c.as("/bin/mv", link, filepath.Join(wal, "pg_wal"))
-	if err := os.Symlink(filepath.Join(wal, "pg_wal"), link); err != nil {
-		t.Fatal(err)
-	}
-	c.start()
-	_, err := c.recipe(Options{}).Prepare(context.Background(), c.set(hooks.PhasePrepare))
-	if err == nil || !strings.Contains(err.Error(), "the write-ahead log "+filepath.Join(wal, "pg_wal")+" is on none") {
-		t.Errorf("got %v", err)
-	}
-	both := c.set(hooks.PhasePrepare)
-	both.Volumes = append(both.Volumes, "/dev/shm")
-	if _, err := c.recipe(Options{}).Prepare(context.Background(), both); err != nil {
-		t.Error(err)
-	}
 }
 
 // Inactive needs proof: with another server on the host only a data directory
