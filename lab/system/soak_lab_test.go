@@ -37,13 +37,12 @@ func TestSoak(t *testing.T) {
 	progress := labtest.Stalled(t, 3*time.Minute)
 	var took []time.Duration
 	var before map[string]int
-	var memory []string // of both, at each fifth
 	befallen := map[string]int{}
 	for i := range n {
 		progress()
 		if i > 0 && i%(n/5) == 0 {
 			r := s.resources(t)
-			memory = append(memory, fmt.Sprintf("%d+%d", r["fermatad MiB"], r["fermata-guard MiB"]))
+			t.Logf("after %d of %d sets: %v", i, n, r)
 			if i == n/5 {
 				before, took = r, nil
 			}
@@ -73,8 +72,8 @@ func TestSoak(t *testing.T) {
 	if ratio := last.Seconds() / first.Seconds(); ratio > 3 {
 		t.Errorf("a set took %v at first, and %v at the end", first, last)
 	}
-	fmt.Printf("note: soak, Linux %s, seed %d: %d sets, befallen: %v; a set took %v at first, %v at the end; MiB of daemon+guard %s; %v, then %v\n",
-		release(t), seed, n, befallen, first.Round(time.Millisecond), last.Round(time.Millisecond), strings.Join(memory, " "), before, after)
+	fmt.Printf("note: soak, Linux %s, seed %d: %d sets, befallen: %v; a set took %v at first, %v at the end; %v, then %v\n",
+		release(t), seed, n, befallen, first.Round(time.Millisecond), last.Round(time.Millisecond), before, after)
 }
 
 func median(d []time.Duration) time.Duration {
