@@ -33,7 +33,7 @@ type fake struct {
 	version   string
 	variables map[string]string
 	uptime    int
-	gtid      string
+	gtid, at  string
 	// answer is asked first; nil, nil: as a server without tables would.
 	answer func(id int, statement string) (*table, error)
 }
@@ -62,7 +62,7 @@ func newFake(t *testing.T, version string) *fake {
 	t.Helper()
 	top := t.TempDir()
 	f := &fake{t: t, socket: filepath.Join(top, "socket"), data: filepath.Join(top, "data"), version: version, conns: map[int]net.Conn{},
-		last: firstConnection - 1, uptime: 100, gtid: "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5"}
+		last: firstConnection - 1, uptime: 100, at: "157", gtid: "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5"}
 	for _, folder := range []string{"shop", "mysql"} {
 		if err := os.MkdirAll(filepath.Join(f.data, folder), 0o755); err != nil {
 			t.Fatal(err)
@@ -291,7 +291,7 @@ func (f *fake) ordinary(id int, statement string) (*table, error) {
 		return &table{[]string{"Variable_name", "Value"}, [][]string{{"Uptime", strconv.Itoa(f.uptime)}}}, nil
 	case statement == "SHOW MASTER STATUS" || statement == "SHOW BINARY LOG STATUS":
 		return &table{[]string{"File", "Position", "Binlog_Do_DB", "Binlog_Ignore_DB", "Executed_Gtid_Set"},
-			[][]string{{"binlog.000007", "157", "", "", f.gtid}}}, nil
+			[][]string{{"binlog.000007", f.at, "", "", f.gtid}}}, nil
 	case statement == "SHOW PROCESSLIST":
 		return &table{[]string{"Id", "User", "Host", "db", "Command", "Time", "State", "Info"},
 			[][]string{{strconv.Itoa(id), "backup", "localhost", "", "Query", "0", "init", "SHOW PROCESSLIST"}}}, nil

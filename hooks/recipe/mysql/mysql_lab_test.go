@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -303,11 +304,9 @@ func TestDeath(t *testing.T) {
 		for _, waits := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, waiting %t", lock, waits), func(t *testing.T) {
 				d.tables(t)
-				self, err := os.Executable()
-				if err != nil {
-					t.Fatal(err)
-				}
-				child := exec.Command(self)
+				child := exec.Command(d.program(t)) // as the server's user, by the socket: nobody's password
+				child.SysProcAttr = &syscall.SysProcAttr{Credential: d.cred}
+				child.Dir = d.top
 				child.Env = append(os.Environ(), asRecipe+"="+lock+":"+d.socket)
 				child.Stderr = os.Stderr
 				in, err := child.StdinPipe()

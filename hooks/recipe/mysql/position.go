@@ -13,38 +13,42 @@ type position struct {
 	uptime     int    // of the server, in seconds
 	file, at   string // of the binary log; empty if there is none
 	gtid       string // MariaDB: of the binary log; MySQL: executed
+	mark       string // moves with every commit, and with nothing that the server notes for itself
 }
 
 // locate asks the session for the position.
 func (s server) locate(ctx context.Context, hold *session) (position, error) {
 	var p position
-	rows, err := hold.query(ctx, "SELECT CONNECTION_ID() AS id")
-	if err != nil || len(rows) != 1 {
-		return position{}, errors.Join(errors.New("cannot ask which connection this is"), err)
+	r, err := hold.one(ctx, "SELECT CONNECTION_ID() AS id", "which connection this is")
+	if err != nil {
+		return position{}, err
 	}
-	p.connection = rows[0]["id"]
-	rows, err = hold.query(ctx, "SHOW GLOBAL STATUS LIKE 'Uptime'")
-	if err == nil && len(rows) == 1 {
-		p.uptime, err = strconv.Atoi(rows[0]["value"])
+	p.connection = r["id"]
+	if r, err = hold.one(ctx, "SHOW GLOBAL STATUS LIKE 'Uptime'", "how long the server has been up"); err != nil {
+		return position{}, err
 	}
-	if err != nil || len(rows) != 1 {
-		return position{}, errors.Join(errors.New("cannot ask how long the server has been up"), err)
+	if p.uptime, err = strconv.Atoi(r["value"]); err != nil {
+		return position{}, fmt.Errorf("cannot understand how long the server has been up: %w", err)
 	}
 	if !s.set("log_bin") {
 		return p, nil
 	}
 	show, right := s.showBinaryLog()
-	if rows, err = hold.query(ctx, show); err != nil || len(rows) != 1 {
-		return position{}, errors.Join(errors.New("cannot ask for the position in the binary log"), s.granted(err, right))
+	if r, err = hold.one(ctx, show, "for the position in the binary log"); err != nil {
+		return position{}, s.granted(err, right)
 	}
-	p.file, p.at, p.gtid = rows[0]["file"], rows[0]["position"], rows[0]["executed_gtid_set"]
+	p.file, p.at, p.gtid = r["file"], r["position"], r["executed_gtid_set"]
 	if !s.mariadb {
+		if p.mark = "GTID " + p.gtid; p.gtid == "" {
+			p.mark = p.file + ":" + p.at
+		}
 		return p, nil
 	}
-	if rows, err = hold.query(ctx, "SELECT @@gtid_binlog_pos AS gtid"); err != nil || len(rows) != 1 {
-		return position{}, errors.Join(errors.New("cannot ask for the GTID"), err)
+	if r, err = hold.one(ctx, "SELECT @@gtid_binlog_pos AS gtid", "for the GTID"); err != nil {
+		return position{}, err
 	}
-	p.gtid = rows[0]["gtid"]
+	p.gtid = r["gtid"]
+	p.mark = "GTID " + p.gtid // MariaDB writes its own checkpoints to the file, too
 	return p, nil
 }
 
@@ -71,11 +75,8 @@ func (p position) same(now position, commits bool) error {
 		return errors.New("the server was restarted")
 	case !commits:
 		return nil
-	case p.gtid != now.gtid:
-		return fmt.Errorf("something was committed during the hold: the binary log went from GTID %s to %s", p.gtid, now.gtid)
-	case p.gtid == "" && (p.file != now.file || p.at != now.at): // MariaDB notes its own checkpoints there, too
-		return fmt.Errorf("something was committed during the hold: the binary log went from %s:%s to %s:%s",
-			p.file, p.at, now.file, now.at)
+	case p.mark != now.mark:
+		return fmt.Errorf("something was committed during the hold: the binary log went from %s to %s", p.mark, now.mark)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package mysql
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -32,19 +33,16 @@ var versionNumber = regexp.MustCompile(`^(\d{1,4})\.(\d{1,4})\.`)
 
 // inspect asks the session about its server.
 func inspect(ctx context.Context, s *session) (server, error) {
-	rows, err := s.query(ctx, "SELECT VERSION() AS version, CURRENT_USER() AS user")
-	if err != nil {
-		return server{}, fmt.Errorf("cannot ask for the server's version: %w", err)
-	}
-	if len(rows) != 1 {
-		return server{}, fmt.Errorf("cannot understand the server: its version has %d rows", len(rows))
-	}
-	found, err := parseVersion(rows[0]["version"])
+	who, err := s.one(ctx, "SELECT VERSION() AS version, CURRENT_USER() AS user", "for the server's version")
 	if err != nil {
 		return server{}, err
 	}
-	found.user, found.variables = rows[0]["user"], map[string]string{}
-	rows, err = s.query(ctx, "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('"+strings.Join(variables, "', '")+"')")
+	found, err := parseVersion(who["version"])
+	if err != nil {
+		return server{}, err
+	}
+	found.user, found.variables = who["user"], map[string]string{}
+	rows, err := s.query(ctx, "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('"+strings.Join(variables, "', '")+"')")
 	if err != nil {
 		return server{}, fmt.Errorf("cannot read the server's settings: %w", err)
 	}
@@ -52,7 +50,7 @@ func inspect(ctx context.Context, s *session) (server, error) {
 		found.variables[r["variable_name"]] = r["value"]
 	}
 	if found.variables["datadir"] == "" {
-		return server{}, fmt.Errorf("the server does not say where its data directory is")
+		return server{}, errors.New("the server does not say where its data directory is")
 	}
 	return found, nil
 }

@@ -181,6 +181,25 @@ func (d *database) free(t *testing.T) {
 	}
 }
 
+// program is a copy of the test's own program where the server's user may run it.
+func (d *database) program(t *testing.T) string {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(d.top, "recipe")
+	if err := os.WriteFile(path, b, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.Remove(path) })
+	return path
+}
+
 // occupy runs a statement in a session of its own until the test's end, and
 // returns when it runs.
 func (d *database) occupy(t *testing.T, statement string) (end func()) {

@@ -41,14 +41,11 @@ func open(ctx context.Context, c *mysql.Config) (*session, error) {
 		return nil, err
 	}
 	s := &session{conn: conn}
-	rows, err := s.query(ctx, "SELECT CONNECTION_ID() AS id")
-	if err == nil && len(rows) != 1 {
-		err = errors.New("the server does not say which connection this is")
-	}
+	r, err := s.one(ctx, "SELECT CONNECTION_ID() AS id", "which connection this is")
 	if err != nil {
 		return nil, errors.Join(err, s.close())
 	}
-	s.id = rows[0]["id"]
+	s.id = r["id"]
 	return s, nil
 }
 
@@ -56,6 +53,18 @@ func open(ctx context.Context, c *mysql.Config) (*session, error) {
 func (s *session) exec(ctx context.Context, statement string) error {
 	_, err := s.query(ctx, statement)
 	return err
+}
+
+// one runs a statement that has one row, which tells what.
+func (s *session) one(ctx context.Context, statement, what string) (row, error) {
+	rows, err := s.query(ctx, statement)
+	if err == nil && len(rows) != 1 {
+		err = fmt.Errorf("%d rows instead of one", len(rows))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot ask %s: %w", what, err)
+	}
+	return rows[0], nil
 }
 
 // query runs a statement and returns its rows.

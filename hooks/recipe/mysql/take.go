@@ -67,10 +67,13 @@ func (w *writer) take(ctx context.Context, limit time.Duration) error {
 	if !granted() { // too late, whatever err is: the session is being killed
 		err = fmt.Errorf("withdrawn after %s: %w", limit, errors.Join(err, <-killed, ctx.Err()))
 	}
-	if err != nil {
-		return fmt.Errorf("cannot lock: %s: %w", at, errors.Join(err, w.longest()))
+	if err == nil {
+		return nil
 	}
-	return nil
+	if found := w.longest(); found != nil {
+		err = fmt.Errorf("%w; %w", err, found)
+	}
+	return fmt.Errorf("cannot lock: %s: %w", at, err)
 }
 
 // awaitShort waits until no statement has been running for as long as limit, and

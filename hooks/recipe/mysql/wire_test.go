@@ -152,6 +152,7 @@ func TestWireHoldLost(t *testing.T) {
 			}
 		}, "connection 200 answers instead of 101"},
 		{"committed under the read lock", true, func(f *fake) { f.gtid = "x:1-6" }, "committed during the hold"},
+		{"committed without GTID", true, func(f *fake) { f.at = "201" }, "from binlog.000007:157 to binlog.000007:201"},
 		{"not released", true, func(f *fake) {
 			f.answer = func(_ int, statement string) (*table, error) {
 				if statement == "UNLOCK TABLES" {
@@ -165,6 +166,9 @@ func TestWireHoldLost(t *testing.T) {
 			f := newFake(t, "8.0.36")
 			if test.others {
 				f.other()
+			}
+			if strings.Contains(test.name, "without GTID") {
+				f.gtid = ""
 			}
 			r := f.recipe(Options{}, password)
 			f.held(r)
