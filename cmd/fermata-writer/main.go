@@ -43,12 +43,14 @@ func run(ctx context.Context) int {
 	served := false
 	root.AddCommand(
 		journaldCommand(&served),
+		libvirtCommand(&served),
 		mysqlCommand(&served, "mariadb", "MariaDB"),
 		mysqlCommand(&served, "mysql", "MySQL"),
 		postgresqlCommand(&served),
 		unitCommand(&served),
 		redisCommand(&served),
 		sqliteCommand(&served),
+		qemuHookDirCommand(&served),
 		testCommand(&served),
 	)
 	err := root.ExecuteContext(ctx)
