@@ -136,6 +136,11 @@ func TestRootVolume(t *testing.T) {
 	}
 	must(t, "snapshot", "umount", m.ID)
 	must(t, "snapshot", "delete", m.ID)
+	// A hold of the root, of a second: programs are started meanwhile, and the bus answers.
+	a := fermata(t, "quiesce", "/", "--", "sh", "-c", "sleep 1; systemctl show -P MainPID dbus >/dev/null && echo held")
+	if a.status != 0 || a.stdout != "held\n" {
+		t.Errorf("quiesce: exit status %d\n%s%s", a.status, a.stdout, a.stderr)
+	}
 }
 
 // The panic verb releases a frozen root, without the daemon. Until then the bus and systemd answer: what they answer with is
