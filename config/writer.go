@@ -22,6 +22,8 @@ const (
 	WriterDBus WriterType = "dbus"
 	// WriterUnit freezes a unit of systemd.
 	WriterUnit WriterType = "systemd-unit"
+	// WriterHookDir runs scripts that were written for the QEMU guest agent.
+	WriterHookDir WriterType = "qemu-hook-dir"
 	// WriterNull does nothing and holds always: for tests, and to try a policy out.
 	WriterNull WriterType = "null"
 )
@@ -42,6 +44,7 @@ type Writer struct {
 	Session     []string          // argv of the session form; exactly one of Session and Commands is set for exec
 	Commands    Commands          // argv of each phase of the command form
 	Unit        string            // of WriterUnit: a service, scope or slice
+	Directory   string            // of WriterHookDir: absolute and clean; "" for /etc/qemu/fsfreeze-hook.d
 	User        string            // name or number; "" for the daemon's; of WriterDBus: who else may register it
 	Group       string            // name or number; "" for the user's
 	Environment map[string]string // beside what Fermata sets itself; at most 256
@@ -91,10 +94,11 @@ func defaultWriter(name string) Writer {
 
 var writerSchema = mapping(
 	key("name", func(w *Writer) *string { return &w.Name }, nameText()),
-	key("type", func(w *Writer) *WriterType { return &w.Type }, choice(WriterExec, WriterDBus, WriterUnit, WriterNull)),
+	key("type", func(w *Writer) *WriterType { return &w.Type }, choice(WriterExec, WriterDBus, WriterUnit, WriterHookDir, WriterNull)),
 	key("session", func(w *Writer) *[]string { return &w.Session }, argv()),
 	key("commands", func(w *Writer) *Commands { return &w.Commands }, mapping(commandFields...)),
 	key("unit", func(w *Writer) *string { return &w.Unit }, text("a unit", 255, checkUnit)),
+	key("directory", func(w *Writer) *string { return &w.Directory }, pathText()),
 	key("user", func(w *Writer) *string { return &w.User }, text("a user", 64, checkAccount)),
 	key("group", func(w *Writer) *string { return &w.Group }, text("a group", 64, checkAccount)),
 	key("environment", func(w *Writer) *map[string]string { return &w.Environment },
@@ -210,7 +214,7 @@ func checkUnit(s string) error {
 // ofType are the keys that have a meaning for some types only.
 var ofType = map[string][]WriterType{
 	"session": {WriterExec}, "commands": {WriterExec}, "environment": {WriterExec}, "group": {WriterExec},
-	"user": {WriterExec, WriterDBus}, "unit": {WriterUnit},
+	"user": {WriterExec, WriterDBus}, "unit": {WriterUnit}, "directory": {WriterHookDir},
 }
 
 // checkForm looks at which keys the type takes, and at which of the two forms of an exec writer is there.

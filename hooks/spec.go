@@ -32,11 +32,12 @@ const (
 type Type string
 
 const (
-	TypeExec Type = "exec"         // a program, in session form or command form; the default
-	TypeNull Type = "null"         // answers ok to everything and does nothing
-	TypeTest Type = "test"         // fermata-writer test, with Session as its arguments
-	TypeDBus Type = "dbus"         // a service that registers on the bus: see NewRemote
-	TypeUnit Type = "systemd-unit" // fermata-writer systemd-unit, which freezes Unit
+	TypeExec    Type = "exec"          // a program, in session form or command form; the default
+	TypeNull    Type = "null"          // answers ok to everything and does nothing
+	TypeTest    Type = "test"          // fermata-writer test, with Session as its arguments
+	TypeDBus    Type = "dbus"          // a service that registers on the bus: see NewRemote
+	TypeUnit    Type = "systemd-unit"  // fermata-writer systemd-unit, which freezes Unit
+	TypeHookDir Type = "qemu-hook-dir" // fermata-writer qemu-hook-dir, which runs the scripts in Directory
 )
 
 // Timeouts are the time limits of one writer's phases, each from 1 ms to 1 h.
@@ -107,6 +108,8 @@ type Spec struct {
 	Commands map[Phase][]string
 
 	Unit string // of TypeUnit: the unit's name, with its suffix
+	// Directory is that of TypeHookDir, an absolute path; empty: that of the QEMU guest agent.
+	Directory string
 
 	User  string            // name or number; empty: the daemon's own
 	Group string            // name or number; empty: the user's primary group
@@ -173,7 +176,7 @@ func (s Spec) validate() error {
 // validateForm checks what depends on the type.
 func (s Spec) validateForm() error {
 	switch s.Type {
-	case TypeNull, TypeDBus, TypeUnit:
+	case TypeNull, TypeDBus, TypeUnit, TypeHookDir:
 		if len(s.Session) > 0 || len(s.Commands) > 0 {
 			return fmt.Errorf("a writer of type %s runs no program", s.Type)
 		}
@@ -200,7 +203,7 @@ func (s Spec) validateForm() error {
 			}
 		}
 	default:
-		return fmt.Errorf("unknown type %q: use %s, %s, %s, %s or %s", s.Type, TypeExec, TypeDBus, TypeUnit, TypeNull, TypeTest)
+		return fmt.Errorf("unknown type %q: use %s, %s, %s, %s, %s or %s", s.Type, TypeExec, TypeDBus, TypeUnit, TypeHookDir, TypeNull, TypeTest)
 	}
 	return nil
 }
@@ -247,6 +250,10 @@ func newWriter(spec Spec) (Writer, error) {
 		return newSession(spec, append([]string{"fermata-writer", "test"}, spec.Session...))
 	case spec.Type == TypeUnit:
 		return newSession(spec, []string{"fermata-writer", "systemd-unit", spec.Unit})
+	case spec.Type == TypeHookDir && spec.Directory == "":
+		return newSession(spec, []string{"fermata-writer", "qemu-hook-dir"})
+	case spec.Type == TypeHookDir:
+		return newSession(spec, []string{"fermata-writer", "qemu-hook-dir", spec.Directory})
 	case spec.Type == TypeDBus:
 		return nil, fmt.Errorf("internal error: a writer of type %s is made by NewRemote", spec.Type)
 	case len(spec.Session) > 0:

@@ -12,7 +12,7 @@ func Declared(c config.Writer) (hooks.Writer, error) { return hooks.New(Spec(c))
 func Spec(c config.Writer) hooks.Spec {
 	spec := hooks.Spec{
 		Name: c.Name, Type: hooks.Type(c.Type), Level: hooks.Level(c.Level), Required: c.Required,
-		OnFailure: hooks.OnFailure(c.OnFailure), Session: c.Session, Unit: c.Unit, User: c.User, Group: c.Group, Env: c.Environment,
+		OnFailure: hooks.OnFailure(c.OnFailure), Session: c.Session, Unit: c.Unit, Directory: c.Directory, User: c.User, Group: c.Group, Env: c.Environment,
 	}
 	spec.Timeouts.Prepare, spec.Timeouts.Freeze, spec.Timeouts.Thaw = c.Timeouts.Prepare, c.Timeouts.Freeze, c.Timeouts.Thaw
 	spec.Timeouts.Abort, spec.Timeouts.Post = c.Timeouts.Abort, c.Timeouts.Post

@@ -18,7 +18,19 @@ import (
 // A hold without a snapshot: frozen while CMD runs, released in every case, and believed only if it lasted.
 func TestQuiesce(t *testing.T) {
 	point := thinVolumes(t, 1)[0].Point
-	configure(t, map[string]string{"writers.d/w.yaml": "name: w\nsession: [fermata-writer, test]\n"})
+	scripts := filepath.Join("/etc", "fsfreeze-hook.d")
+	log := filepath.Join(t.TempDir(), "log")
+	configure(t, map[string]string{
+		"writers.d/w.yaml": "name: w\nsession: [fermata-writer, test]\n",
+		"writers.d/h.yaml": "name: h\ntype: qemu-hook-dir\ndirectory: " + scripts + "\n",
+	})
+	if err := os.Mkdir(scripts, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(scripts)
+	if err := os.WriteFile(scripts+"/one", []byte("#!/bin/sh\necho $1 >>"+log+"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
 
 	t.Run("lasts", func(t *testing.T) {
 		a := fermata(t, "quiesce", "--json", "--writer", "w", point, "--",
@@ -91,9 +103,12 @@ func TestQuiesce(t *testing.T) {
 	})
 
 	t.Run("writers only", func(t *testing.T) {
-		number := strings.TrimSpace(must(t, "quiesce", "--writers-only", "--writer", "w", "--detach"))
+		number := strings.TrimSpace(must(t, "quiesce", "--writers-only", "--writer", "w", "--writer", "h", "--detach"))
 		labtest.Run(t, "touch", point+"/not-frozen")
 		must(t, "release", number)
+		if b, err := os.ReadFile(log); err != nil || string(b) != "freeze\nthaw\n" {
+			t.Errorf("the guest agent's scripts were told %q, %v", b, err)
+		}
 		if a := fermata(t, "release", "4711"); a.status != 4 {
 			t.Errorf("exit status %d\n%s", a.status, a.stderr)
 		}
