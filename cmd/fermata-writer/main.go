@@ -44,6 +44,7 @@ func run(ctx context.Context) int {
 	root.AddCommand(
 		journaldCommand(&served),
 		libvirtCommand(&served),
+		mongodbCommand(&served),
 		mysqlCommand(&served, "mariadb", "MariaDB"),
 		mysqlCommand(&served, "mysql", "MySQL"),
 		postgresqlCommand(&served),

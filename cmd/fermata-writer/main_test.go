@@ -93,12 +93,12 @@ func TestHang(t *testing.T) {
 
 func TestUsage(t *testing.T) {
 	for _, args := range [][]string{{"no-such-recipe"}, {"test", "--no-such-flag"}, {"test", "extra"}, {"postgresql", "--dsn", "a", "--service", "b"}, {"mariadb", "--lock", "none"},
-		{"redis", "extra"}, {"journald", "--namespace", "a/b"}, {"redis", "--user", "u"}, {"sqlite"}} {
+		{"redis", "extra"}, {"mongodb", "--user", "u"}, {"journald", "--namespace", "a/b"}, {"redis", "--user", "u"}, {"sqlite"}} {
 		if _, errs, status := talk(t, "", args...); status != exitUsage || errs == "" {
 			t.Errorf("%v: status %d, %q", args, status, errs)
 		}
 	}
-	for _, name := range []string{"journald", "mariadb", "mysql", "postgresql", "redis", "sqlite", "test"} {
+	for _, name := range []string{"journald", "mariadb", "mongodb", "mysql", "postgresql", "redis", "sqlite", "test"} {
 		if out, _, status := talk(t, "", "--help"); status != 0 || !strings.Contains(out, "\n  "+name+" ") {
 			t.Errorf("--help does not have %s: status %d, %q", name, status, out)
 		}

@@ -3,6 +3,8 @@ package recipe
 import (
 	"errors"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -78,6 +80,35 @@ func TestProcesses(t *testing.T) {
 	for host, local := range map[string]bool{"/run/s": true, "localhost": true, "127.0.0.9": true, "::1": true, "db.example": false, "10.0.0.1": false} {
 		if Local(host) != local {
 			t.Errorf("Local(%s) = %t", host, !local)
+		}
+	}
+}
+
+func TestProvenDown(t *testing.T) {
+	proc := fstest.MapFS{"4711/comm": {Data: []byte("mongod\n")}, "comm": {Data: []byte("mongod\n")}}
+	file := func(content string) string {
+		path := filepath.Join(t.TempDir(), "pid")
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	for _, test := range []struct {
+		name, address, pidFile, server string
+		want                           string // part of the doubt; empty: it is down
+	}{
+		{"nothing runs", "127.0.0.1:6379", "", "redis-server", ""},
+		{"something runs", "/run/s", "", "mongod", "process 4711 is a server"},
+		{"elsewhere", "db.example:1", "", "redis-server", "cannot be seen from here"},
+		{"live pid file", "/run/s", file("4711\n"), "mongod", "process 4711 of"},
+		{"stale pid file", "/run/s", file("4712\n"), "mongod", ""},
+		{"empty pid file", "/run/s", file(""), "mongod", ""},
+		{"no pid file", "/run/s", "/none", "mongod", ""},
+		{"a folder", "/run/s", t.TempDir(), "mongod", "is a directory"},
+	} {
+		err := ProvenDown(test.address, test.pidFile, proc, test.server)
+		if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: %v, want %q", test.name, err, test.want)
 		}
 	}
 }

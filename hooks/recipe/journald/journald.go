@@ -61,15 +61,25 @@ func (o Options) socket() string {
 }
 
 // folder is where journald keeps its files, if it does not keep them in memory.
-func (o Options) folder() string { return filepath.Join(o.root, "/var/log/journal") }
+func (o Options) folder() (string, error) {
+	id, err := os.ReadFile(filepath.Join(o.root, "/etc/machine-id"))
+	if err != nil {
+		return "", err
+	}
+	name := strings.TrimSpace(string(id))
+	if o.Namespace != "" {
+		name += "." + o.Namespace
+	}
+	return filepath.EvalSymlinks(filepath.Join(o.root, "/var/log/journal", name))
+}
 
 func (w *writer) Prepare(ctx context.Context, r hooks.Request) (map[string]any, error) {
-	folder, err := filepath.EvalSymlinks(w.options.folder())
+	folder, err := w.options.folder()
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, recipe.Inactive(errors.New("there is no /var/log/journal: the journal is kept in memory"))
+		return nil, recipe.Inactive(fmt.Errorf("the journal is kept in memory: %w", err))
 	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("cannot find the journal: %w", err)
 	}
 	named, err := recipe.NamesVolumes(r)
 	if err != nil {
@@ -112,6 +122,9 @@ func (w *writer) Thaw(ctx context.Context, _ hooks.Request) (map[string]any, err
 		return nil, w.Close()
 	}
 	err := w.conn.call(ctx, "org.varlink.service.GetInfo")
+	if refused := refusal(""); errors.As(err, &refused) {
+		err = nil // systemd 252 does not know the method: an answer all the same
+	}
 	if err != nil {
 		err = fmt.Errorf("%w: the connection to journald is lost: %w", hooks.ErrHoldLost, err)
 	}

@@ -29,7 +29,12 @@ func start(t *testing.T, o Options, answers map[string]string) *fake {
 	t.Helper()
 	f := &fake{root: t.TempDir(), answers: answers, seen: make(chan string, 20), conns: make(chan net.Conn, 5)}
 	o.root = f.root
-	if err := errors.Join(os.MkdirAll(filepath.Dir(o.socket()), 0o755), os.MkdirAll(o.folder(), 0o755)); err != nil {
+	for _, folder := range []string{filepath.Dir(o.socket()), f.root + "/etc", f.root + "/var/log/journal/7", f.root + "/var/log/journal/7.app", f.root + "/var/log/journal/7.none"} {
+		if err := os.MkdirAll(folder, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(f.root+"/etc/machine-id", []byte("7\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	l, err := net.Listen("unix", o.socket())
@@ -94,7 +99,7 @@ func TestPhases(t *testing.T) {
 		{Options{}, []string{synchronize, getInfo}},
 		{Options{Rotate: true, Namespace: "app"}, []string{rotate, synchronize, getInfo}},
 	} {
-		f := start(t, test.options, nil)
+		f := start(t, test.options, map[string]string{getInfo: "{\"error\":\"org.varlink.service.MethodNotImplemented\"}\x00"})
 		w := f.writer(t, test.options)
 		data, err := w.Prepare(t.Context(), f.set())
 		if err != nil || data["rotated"] != test.options.Rotate || data["holds"] != "nothing" {
@@ -141,7 +146,7 @@ func TestRefusals(t *testing.T) {
 	if _, err := f.writer(t, Options{Namespace: "none"}).Prepare(t.Context(), f.set()); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no such namespace: %v", err)
 	}
-	if err := os.Remove(filepath.Join(f.root, "var/log/journal")); err != nil {
+	if err := os.Remove(f.root + "/var/log/journal/7"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := f.writer(t, Options{}).Prepare(t.Context(), f.set()); !recipe.IsInactive(err) {

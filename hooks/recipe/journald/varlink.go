@@ -17,6 +17,11 @@ const maxReply = 64 << 10
 // defaultLimit bounds a call when Fermata names no time limit.
 const defaultLimit = time.Minute
 
+// refusal is the name of an error that journald answered.
+type refusal string
+
+func (r refusal) Error() string { return "journald refuses: " + string(r) }
+
 // conn is a connection by varlink (varlink.org): JSON objects, each ended by a
 // zero byte.
 type conn struct {
@@ -66,7 +71,7 @@ func parseReply(line []byte) error {
 		return fmt.Errorf("the answer is no varlink: %w", err)
 	}
 	if reply.Error != "" {
-		return fmt.Errorf("journald refuses: %s", reply.Error)
+		return refusal(reply.Error)
 	}
 	return nil
 }

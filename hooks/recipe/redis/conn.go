@@ -5,12 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"os"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/fermata-project/fermata/hooks/recipe"
@@ -20,8 +18,6 @@ const (
 	connectTimeout = 10 * time.Second
 	// defaultLimit bounds a command when Fermata names no time limit.
 	defaultLimit = time.Minute
-	// maxPassword is the longest content of a password file, in bytes.
-	maxPassword = 4 << 10
 )
 
 // serverNames are the names of a server's process (/proc/PID/comm).
@@ -56,7 +52,7 @@ func (c *conn) logIn(ctx context.Context, o Options) error {
 	if o.PasswordFile == "" {
 		return nil
 	}
-	password, err := readPassword(o.PasswordFile)
+	password, err := recipe.ReadPassword(o.PasswordFile)
 	if err != nil {
 		return err
 	}
@@ -68,28 +64,6 @@ func (c *conn) logIn(ctx context.Context, o Options) error {
 		return fmt.Errorf("cannot log in: %w", err)
 	}
 	return nil
-}
-
-// readPassword reads a file that others may not read, without its newline.
-func readPassword(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", fmt.Errorf("cannot read the password: %w", err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return "", fmt.Errorf("cannot read the password: %w", err)
-	}
-	if !info.Mode().IsRegular() || info.Mode().Perm()&0o007 != 0 {
-		return "", fmt.Errorf("%s is open to everybody: chmod o= %s", path, path)
-	}
-	b := make([]byte, maxPassword)
-	n, err := f.Read(b)
-	if err != nil {
-		return "", fmt.Errorf("cannot read the password: %w", err)
-	}
-	return strings.TrimRight(string(b[:n]), "\r\n"), nil
 }
 
 // send writes a command; its reply comes with receive.
@@ -163,44 +137,4 @@ func deadline(ctx context.Context) time.Time {
 		return d
 	}
 	return time.Now().Add(defaultLimit)
-}
-
-// refused says whether nobody listens there.
-func refused(err error) bool {
-	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, fs.ErrNotExist)
-}
-
-// provenDown is nil if no server can be behind an address where nobody listens.
-// With a pid file that decides; without, no process of this host may be a
-// server. The error says what speaks against it.
-func provenDown(o Options, proc fs.FS) error {
-	host := o.Address
-	if h, _, err := net.SplitHostPort(o.Address); err == nil {
-		host = h
-	}
-	if !recipe.Local(host) {
-		return fmt.Errorf("whether %s has a server cannot be seen from here", host)
-	}
-	if o.PIDFile != "" {
-		file, err := os.ReadFile(o.PIDFile)
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		pid := strings.TrimSpace(string(file))
-		if recipe.IsProcess(proc, pid, serverNames...) {
-			return fmt.Errorf("process %s of %s is a server", pid, o.PIDFile)
-		}
-		return nil
-	}
-	pid, err := recipe.AnyProcess(proc, serverNames...)
-	if err != nil {
-		return err
-	}
-	if pid != 0 {
-		return fmt.Errorf("process %d is a server: name the right address with --address, or this server's pid file with --pid-file", pid)
-	}
-	return nil
 }

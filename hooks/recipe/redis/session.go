@@ -21,8 +21,8 @@ const (
 // open makes the session and inspects its server. One that is loading is waited for.
 func (w *writer) open(ctx context.Context) error {
 	c, err := connect(ctx, w.options)
-	if refused(err) {
-		if doubt := provenDown(w.options, recipe.ProcFS); doubt != nil {
+	if recipe.Refused(err) {
+		if doubt := recipe.ProvenDown(w.options.Address, w.options.PIDFile, recipe.ProcFS, serverNames...); doubt != nil {
 			return fmt.Errorf("no server answers at %s, but %w", w.options.Address, doubt)
 		}
 		return recipe.Inactive(fmt.Errorf("no server runs at %s", w.options.Address))
@@ -102,7 +102,7 @@ func (w *writer) undo(ctx context.Context) error {
 	hold, heldOff := w.hold, w.heldOff
 	w.hold, w.heldOff = nil, false
 	c, err := connect(ctx, w.options)
-	if refused(err) {
+	if recipe.Refused(err) {
 		return hold.drop()
 	}
 	if err != nil {
