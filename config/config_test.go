@@ -159,7 +159,8 @@ group: 26
 environment: {PGPORT: 5433, PGAPPNAME: "", LANG: null-free}
 level: system
 required: false
-timeouts: {prepare: 1m, freeze: 2s, thaw: 3s, abort: 4s, post: 1h}
+timeouts: {prepare: 1m, freeze: 2s, thaw: 3s, abort: 4s, post: 1h, recover: 24h}
+recover: true
 components:
   - name: cluster
     paths: [/srv/db/, /srv/wal]
@@ -209,7 +210,11 @@ labels: {tier: gold, example.org/owner: 7}
 		Name: "postgresql", Type: WriterExec, Session: []string{"fermata-writer", "postgresql", "--port", "5433"},
 		User: "postgres", Group: "26", Level: LevelSystem, OnFailure: OnFailureDegrade,
 		Environment: map[string]string{"PGPORT": "5433", "PGAPPNAME": "", "LANG": "null-free"},
-		Timeouts:    Timeouts{time.Minute, 2 * time.Second, 3 * time.Second, 4 * time.Second, time.Hour},
+		Timeouts: Timeouts{
+			Prepare: time.Minute, Freeze: 2 * time.Second, Thaw: 3 * time.Second, Abort: 4 * time.Second, Post: time.Hour,
+			Recover: 24 * time.Hour, Verify: time.Hour, Report: 5 * time.Minute,
+		},
+		Recover: true,
 		Components: []Component{{
 			Name: "cluster", Paths: []string{"/srv/db", "/srv/wal"}, Excludes: []string{"*.pid"},
 			LogFiles: []string{"/var/log/pg.log"}, RestoreMethod: "put it back",

@@ -52,6 +52,9 @@ type Writer struct {
 	Required    bool              // whether a set can do without it; default true
 	OnFailure   OnFailure         // default abort, degrade if not required
 	Timeouts    Timeouts
+	Recover     bool        // whether the session form takes phase recover; the command form says so by a command
+	Verify      bool        // likewise
+	Report      bool        // likewise
 	Components  []Component // at most 256
 	File        string      // where it was read from
 }
@@ -61,15 +64,19 @@ type Writer struct {
 // set both or neither; nil for a phase that needs nothing.
 type Commands struct {
 	Prepare, Freeze, Thaw, Abort, Post []string
+	Recover, Verify, Report            []string
 }
 
-// Timeouts are the longest times that a writer's phases may take, 1ms to 1h each.
+// Timeouts are the longest times that a writer's phases may take, 1ms to 1h each, of recover and verify to 24h.
 type Timeouts struct {
 	Prepare time.Duration // default 5m
 	Freeze  time.Duration // default 10s
 	Thaw    time.Duration // default 10s
 	Abort   time.Duration // default 10s
 	Post    time.Duration // default 5m
+	Recover time.Duration // default 10m
+	Verify  time.Duration // default 1h
+	Report  time.Duration // default 5m
 }
 
 // Component is a group of files of a writer that belong together.
@@ -88,6 +95,7 @@ func defaultWriter(name string) Writer {
 		Timeouts: Timeouts{
 			Prepare: 5 * time.Minute, Freeze: 10 * time.Second, Thaw: 10 * time.Second,
 			Abort: 10 * time.Second, Post: 5 * time.Minute,
+			Recover: 10 * time.Minute, Verify: time.Hour, Report: 5 * time.Minute,
 		},
 	}
 }
@@ -107,6 +115,9 @@ var writerSchema = mapping(
 	key("required", func(w *Writer) *bool { return &w.Required }, boolean()),
 	key("on_failure", func(w *Writer) *OnFailure { return &w.OnFailure }, choice(OnFailureAbort, OnFailureDegrade)),
 	key("timeouts", func(w *Writer) *Timeouts { return &w.Timeouts }, timeouts()),
+	key("recover", func(w *Writer) *bool { return &w.Recover }, boolean()),
+	key("verify", func(w *Writer) *bool { return &w.Verify }, boolean()),
+	key("report", func(w *Writer) *bool { return &w.Report }, boolean()),
 	key("components", func(w *Writer) *[]Component { return &w.Components }, list(mapping(
 		required(key("name", func(c *Component) *string { return &c.Name }, nameText())),
 		required(key("paths", func(c *Component) *[]string { return &c.Paths }, distinct(list(pathText(), 1, 256)))),
@@ -122,16 +133,22 @@ var commandFields = []field[Commands]{
 	key("thaw", func(c *Commands) *[]string { return &c.Thaw }, argv()),
 	key("abort", func(c *Commands) *[]string { return &c.Abort }, argv()),
 	key("post", func(c *Commands) *[]string { return &c.Post }, argv()),
+	key("recover", func(c *Commands) *[]string { return &c.Recover }, argv()),
+	key("verify", func(c *Commands) *[]string { return &c.Verify }, argv()),
+	key("report", func(c *Commands) *[]string { return &c.Report }, argv()),
 }
 
 func timeouts() reader[Timeouts] {
-	value := duration(time.Millisecond, time.Hour)
+	value, long := duration(time.Millisecond, time.Hour), duration(time.Millisecond, 24*time.Hour)
 	return mapping(
 		key("prepare", func(t *Timeouts) *time.Duration { return &t.Prepare }, value),
 		key("freeze", func(t *Timeouts) *time.Duration { return &t.Freeze }, value),
 		key("thaw", func(t *Timeouts) *time.Duration { return &t.Thaw }, value),
 		key("abort", func(t *Timeouts) *time.Duration { return &t.Abort }, value),
 		key("post", func(t *Timeouts) *time.Duration { return &t.Post }, value),
+		key("recover", func(t *Timeouts) *time.Duration { return &t.Recover }, long),
+		key("verify", func(t *Timeouts) *time.Duration { return &t.Verify }, long),
+		key("report", func(t *Timeouts) *time.Duration { return &t.Report }, value),
 	)
 }
 
@@ -196,6 +213,11 @@ func checkWriter(d *decoder, w *Writer) {
 	}
 	if w.OnFailure == OnFailureAbort && !w.Required {
 		d.errorf("on_failure", "a writer that is not required cannot abort a set: write on_failure: degrade or required: true")
+	}
+	for _, phase := range []string{"recover", "verify", "report"} {
+		if d.has(phase) && d.has("commands") {
+			d.errorf(phase, "with commands it is one of them: write commands.%s", phase)
+		}
 	}
 	if !d.broken("type") {
 		checkForm(d, w.Type)

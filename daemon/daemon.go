@@ -58,7 +58,7 @@ type Daemon struct {
 	copying sync.WaitGroup
 	calls   calls
 
-	changeLimit, undoLimit time.Duration
+	changeLimit, undoLimit, letGo time.Duration
 
 	mu        sync.Mutex // guards what follows; never held across anything slow
 	contents  catalog.Contents
@@ -85,7 +85,7 @@ func New(o Options) *Daemon {
 		undone:  map[string]error{},
 		life:    context.Background(),
 
-		changeLimit: changeLimit, undoLimit: undoLimit,
+		changeLimit: changeLimit, undoLimit: undoLimit, letGo: letGo,
 	}
 }
 

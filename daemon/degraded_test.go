@@ -363,6 +363,7 @@ func (e *hangingSet) Abort(ctx context.Context) error {
 func hangingWorld(t *testing.T) (*world, *Daemon, *hanging) {
 	w := newWorld(t)
 	w.policy.Limits.Prepare = 300 * time.Millisecond
+	w.writing[1].Recover = false // hanging cannot open its snapshots
 	d := w.daemon()
 	d.changeLimit, d.undoLimit = 200*time.Millisecond, 200*time.Millisecond
 	p := &hanging{Provider: d.o.Providers[1]}

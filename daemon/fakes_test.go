@@ -412,6 +412,7 @@ type fakeWriter struct {
 func (w *world) newWriter(c config.Writer) (hooks.Writer, error) {
 	x := &fakeWriter{world: w, spec: hooks.Spec{
 		Name: c.Name, Level: hooks.Level(c.Level), Required: c.Required, OnFailure: hooks.OnFailure(c.OnFailure), Timeouts: hooks.DefaultTimeouts,
+		Recover: c.Recover, Verify: c.Verify, Report: c.Report,
 	}}
 	err := w.via("new-writer", c.Name, func() error { return nil })
 	if err != nil {
@@ -469,6 +470,22 @@ func (x *fakeWriter) Abort(ctx context.Context, ev hooks.Event) error {
 
 func (x *fakeWriter) Post(ctx context.Context, ev hooks.Event) (hooks.Answer, error) {
 	return x.tell(ctx, hooks.PhasePost, ev, func() error { return nil })
+}
+
+// Ask writes to everything that is on its stage.
+func (x *fakeWriter) Ask(ctx context.Context, p hooks.Phase, ev hooks.Event) (hooks.Answer, error) {
+	return x.tell(ctx, p, ev, func() error {
+		if p == hooks.PhaseReport {
+			return nil
+		}
+		for _, m := range ev.Stage.Mounts {
+			label, _, _ := strings.Cut(strings.TrimPrefix(m.Device, "/fake/"), "/")
+			if err := x.storage[label].WriteExposed(m.Device, string(p), filepath.Base(m.Path)); err != nil {
+				x.violated("writer %s is told %s: %v", x.spec.Name, p, err)
+			}
+		}
+		return nil
+	})
 }
 
 func (x *fakeWriter) Holding() error {

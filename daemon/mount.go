@@ -142,7 +142,7 @@ func (d *Daemon) image(ctx context.Context, s provider.Snapshot, writable bool) 
 			return call, s, err
 		}
 	}
-	options := strings.Trim(mountOptions(s.FSType, writable)+","+s.Options, ",")
+	options := joined(mountOptions(s.FSType, writable), s.Options)
 	return MountCall{Device: device, FSType: s.FSType, Options: options, ReadOnly: !writable}, s, nil
 }
 

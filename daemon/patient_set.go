@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/fermata-project/fermata/dm/provider"
@@ -28,7 +29,7 @@ func (d *Daemon) change(ctx context.Context, name, doing, do string, then []func
 func changeKey(name string) string { return "change " + name }
 
 // prepare has a provider arm volumes. What a call that was left behind has armed is undone when it returns.
-func (d *Daemon) prepare(ctx context.Context, p provider.Provider, set provider.Set, vols []provider.Volume) (provider.Enlistment, error) {
+func (d *Daemon) prepare(ctx context.Context, p provider.Provider, set provider.Set, vols []provider.Volume) (*patientSet, error) {
 	var got provider.Enlistment
 	abandon := func() error {
 		if got == nil {
@@ -76,6 +77,32 @@ func (p *patientSet) Finalize(ctx context.Context, f provider.Final) ([]provider
 		return nil, err
 	}
 	return got, nil
+}
+
+// open makes the snapshots writable. A provider that cannot do so says no.
+func (p *patientSet) open(ctx context.Context) (images []provider.Image, err error) {
+	o, ok := p.Enlistment.(provider.Opener)
+	if !ok {
+		return nil, fmt.Errorf("the snapshots of provider %s cannot be written to", p.name)
+	}
+	var got []provider.Image
+	err = p.daemon.change(ctx, p.name, "opening", "open the snapshots", nil, func() (err error) {
+		got, err = o.Open(ctx)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return got, nil
+}
+
+// seal undoes open, and nothing where there is nothing to undo.
+func (p *patientSet) seal(ctx context.Context) error {
+	o, ok := p.Enlistment.(provider.Opener)
+	if !ok {
+		return nil
+	}
+	return p.daemon.change(ctx, p.name, "sealing", "seal the snapshots", nil, func() error { return o.Seal(ctx) })
 }
 
 // Abort is put off while another call of the provider goes on. It frees what the set uses, whoever removes the snapshots.

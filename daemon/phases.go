@@ -36,6 +36,7 @@ type transaction struct {
 	raw     []flushed             // volumes that hold no mounted filesystem
 	writers *hooks.Group
 	parts   []provider.Enlistment
+	opened  []*patientSet // whose images are not sealed
 	win     *window
 	hold    [2]time.Time // the writers, from and to
 	quiet   *quiet       // nil: a set is taken
@@ -186,6 +187,10 @@ func (t *transaction) arm(ctx context.Context) error {
 		if err != nil {
 			return classed(api.Failed, err)
 		}
+		if _, ok := part.Enlistment.(provider.Opener); !ok && t.mustRecover() != "" {
+			return api.Errorf(api.Refused, "cannot take a set: writer %s recovers its data on the snapshots, and those of provider %s cannot be written to (let another one take %s, or take recover from the writer)",
+				t.mustRecover(), s.provider.Name(), s.volumes[0].Name)
+		}
 		if err := t.plan.held(s.provider, part.Origins()); err != nil {
 			return classed(api.Refused, err)
 		}
@@ -308,6 +313,11 @@ func (t *transaction) verify(context.Context) error {
 	if err := t.win.evidence.verdict(); err != nil {
 		return err
 	}
+	return t.claim()
+}
+
+// claim puts into the manifest what the set can claim, and says whether that is enough.
+func (t *transaction) claim() error {
 	got, reasons := claim(t.plan, t.policy, t.writers.States(), t.writers.Reasons())
 	t.manifest.Consistency, t.manifest.Reasons = got, reasons
 	t.manifest.Writers = writerRecords(t.policy.writers, t.writers, t.hold[1].Sub(t.hold[0]))

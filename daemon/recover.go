@@ -14,6 +14,7 @@ import (
 	"github.com/fermata-project/fermata/daemon/journal"
 	"github.com/fermata-project/fermata/dm/provider"
 	"github.com/fermata-project/fermata/fsfreeze/guard"
+	"github.com/fermata-project/fermata/hooks/child"
 )
 
 func (d *Daemon) journalDir() string { return filepath.Join(d.o.RunDir, "journal") }
@@ -56,7 +57,7 @@ func (d *Daemon) recover(ctx context.Context) error {
 	for _, s := range c.Scratch {
 		snaps[s.Set.ID] = append(slices.Clone(snaps[s.Set.ID]), s)
 	}
-	errs = append(errs, d.removeHalfMade(ctx, c), d.resumeMounts(ctx, snaps))
+	errs = append(errs, d.removeReleased(ctx, c), d.resumeMounts(ctx, snaps))
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("cannot recover everything: %w", err)
 	}
@@ -108,6 +109,21 @@ func (d *Daemon) awaitNote(ctx context.Context, set string) (guard.Report, bool,
 		if noted || err != nil || asking != nil || !atWork || time.Now().After(end) || ctx.Err() != nil {
 			return report, noted, err
 		}
+	}
+}
+
+// letGo is what the programs of an earlier daemon get to let go of half-made snapshots, on which a writer recovers its data:
+// they see the end of their input, and are killed if they do not go.
+const letGo = child.Grace + 3*time.Second
+
+// removeReleased is removeHalfMade, at the start.
+func (d *Daemon) removeReleased(ctx context.Context, c catalog.Contents) error {
+	for end := time.Now().Add(d.letGo); ; {
+		err := d.removeHalfMade(ctx, c)
+		if err == nil || time.Now().After(end) || ctx.Err() != nil {
+			return err
+		}
+		time.Sleep(200 * time.Millisecond)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/fermata-project/fermata/config"
@@ -25,7 +26,7 @@ type step struct {
 
 // steps are the phases of a set, in order.
 func (t *transaction) steps() []step {
-	return []step{
+	steps := []step{
 		{name: "resolve", do: t.resolve},
 		{name: "open", do: t.open, undo: t.close},
 		{name: "probe", do: t.probe, data: t.held},
@@ -41,6 +42,10 @@ func (t *transaction) steps() []step {
 		{name: "verify", do: t.verify},
 		{name: "finalise", do: t.finalise},
 	}
+	if t.recovers() {
+		steps = slices.Insert(steps, len(steps)-1, step{name: "recover", do: t.recoverImages, undo: t.sealImages})
+	}
+	return steps
 }
 
 // run takes the set: every step, or none.

@@ -31,7 +31,7 @@ import (
 //
 // Three filesystems are mounted: a and b on volumes of provider alpha, and img on one of provider beta, which lies on a
 // loop device whose file is on a. A volume raw of beta is not mounted. Two writers take part: web (front-end) and db
-// (back-end). One finished set exists.
+// (back-end), which takes all phases beside a set. One finished set exists.
 type world struct {
 	t       *testing.T
 	dir     string
@@ -101,7 +101,7 @@ func newWorld(t *testing.T) *world {
 	}
 	w.writing = []config.Writer{
 		{Name: "web", Level: config.LevelFrontEnd, Required: true, OnFailure: config.OnFailureAbort},
-		{Name: "db", Level: config.LevelBackEnd, Required: true, OnFailure: config.OnFailureAbort},
+		{Name: "db", Level: config.LevelBackEnd, Required: true, OnFailure: config.OnFailureAbort, Recover: true, Verify: true, Report: true},
 	}
 	return w
 }
@@ -302,10 +302,12 @@ func (w *world) daemon() *Daemon {
 		f.Via = func(call string, effect func() error) error { return w.via(call, label, effect) }
 		providers = append(providers, f)
 	}
-	return New(Options{
+	d := New(Options{
 		Version: "test", Config: c, Host: &fakeHost{w}, Providers: providers, RunDir: w.dir, LinkDir: filepath.Join(w.dir, "dev", "fermata"),
 		NewWriter: w.newWriter, Log: slog.New(slog.DiscardHandler),
 	})
+	d.letGo = 0 // nobody lingers
+	return d
 }
 
 // take takes a set by the policy.
@@ -329,6 +331,9 @@ func (w *world) clean(t *testing.T, d *Daemon) {
 	for label, s := range w.storage {
 		if s.Locked() {
 			t.Errorf("%s is still locked", label)
+		}
+		if open := s.Unsealed(); len(open) > 0 {
+			t.Errorf("not sealed: %v", open)
 		}
 	}
 	if _, text := w.still().journalFile(); text != nil {
@@ -379,7 +384,7 @@ func (w *world) nothing(t *testing.T, d *Daemon) {
 				t.Errorf("writer %s was told that the set is finished: %v", name, x.told)
 			}
 		}
-		order := []hooks.Phase{hooks.PhasePrepare, hooks.PhaseFreeze, hooks.PhaseThaw, hooks.PhaseAbort}
+		order := []hooks.Phase{hooks.PhasePrepare, hooks.PhaseFreeze, hooks.PhaseThaw, hooks.PhaseRecover, hooks.PhaseAbort}
 		if !slices.IsSortedFunc(x.told, func(a, b hooks.Phase) int { return slices.Index(order, a) - slices.Index(order, b) }) ||
 			slices.Contains(x.told, hooks.PhaseFreeze) != slices.Contains(x.told, hooks.PhaseThaw) {
 			t.Errorf("writer %s was told %v", name, x.told)

@@ -96,7 +96,7 @@ func (w *commands) Close() error {
 
 // run runs the command of a phase; a phase without one is agreed to. The error
 // wraps *exec.ExitError if the command said no.
-func (w *commands) run(ctx context.Context, phase Phase, ev Event) (Answer, error) {
+func (w *commands) run(ctx context.Context, phase Phase, ev Event) (a Answer, err error) {
 	p := w.programs[phase]
 	if p == nil {
 		return Answer{}, nil
@@ -108,9 +108,12 @@ func (w *commands) run(ctx context.Context, phase Phase, ev Event) (Answer, erro
 	}
 	ctx, cancel := withLimit(ctx, w.spec.Timeouts.Of(phase), p.argv[0]+" did not end")
 	defer cancel()
-	c, err := p.start(p.withEvent(phase, ev), false)
+	c, err := p.start(p.withEvent(phase, ev), false, ev.Stage)
 	if err != nil {
 		return Answer{}, err
+	}
+	if ev.Stage != nil {
+		defer func() { err = errors.Join(err, c.struck(ctx)) }()
 	}
 	head := make(chan []byte, 1)
 	go func() { head <- readHead(c.stdout, MaxLine) }()
@@ -118,7 +121,7 @@ func (w *commands) run(ctx context.Context, phase Phase, ev Event) (Answer, erro
 		return Answer{}, c.describe(errors.Join(err, c.awaitEnd()))
 	}
 	_ = c.stdout.SetReadDeadline(time.Now().Add(child.DrainGrace))
-	a := commandAnswer(<-head)
+	a = commandAnswer(<-head)
 	_ = c.stdout.Close()
 	if status := c.Status(); !status.Success() {
 		return a, c.describe(&exitError{&exec.ExitError{ProcessState: status}})

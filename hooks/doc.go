@@ -18,7 +18,8 @@
 // UTF-8, end with a single newline and are at most 64 KiB long ([MaxLine]).
 //
 //	request = phase *( SP key "=" value ) LF
-//	phase   = "prepare" | "freeze" | "thaw" | "abort" | "post"
+//	phase   = "prepare" | "freeze" | "thaw" | "abort" | "post" |
+//	          "recover" | "verify" | "report"
 //	value   = *( letter | digit | one of "-._~/:@+" | "%" 2HEX | "," )
 //
 //	answer  = "ok" [ SP JSON-object ] LF
@@ -27,10 +28,11 @@
 //	        | "error" SP text LF
 //
 // Keys of a request: "set" (the id of the snapshot set), "policy", "outcome"
-// ("ok", "failed" or "timeout"; with thaw, abort and post), "dry-run" ("true"
-// or "false"), "timeout-ms" (how long Fermata waits for this answer) and, with
-// prepare, "volumes" (the set's mount points, joined by commas; a comma in a
-// name is escaped). A writer ignores keys that it does not know. Empty values
+// ("ok", "failed" or "timeout"; with thaw, abort, post and report), "dry-run"
+// ("true" or "false"), "timeout-ms" (how long Fermata waits for this answer),
+// "volumes" (the set's mount points, joined by commas; a comma in a name is
+// escaped; with prepare and the last three) and, with the last three,
+// "prepared" (the JSON object of the answer to prepare). A writer ignores keys that it does not know. Empty values
 // are left out.
 //
 // "ok" to prepare: ready. "ok" to freeze: the hold holds from now on. "ok" to
@@ -38,6 +40,9 @@
 // let go, but the hold did not hold to the end; the set will be deleted.
 // "inactive": the application does not run, so its files are at rest. The JSON
 // object goes into the set's manifest.
+//
+// The last three phases are asked beside a set, of a writer that declares them,
+// each of a child of its own: see [Asides].
 //
 // End of file on standard input means: let go now, and exit. It is what a
 // writer sees when the daemon dies, and it comes after every set.

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/fermata-project/fermata/hooks/child"
 )
 
 // limitSlack is how long a writer may overrun its time limit before the group
@@ -125,6 +127,39 @@ func (g *Group) Thaw(ctx context.Context, outcome Outcome) error {
 	return errors.Join(errs...)
 }
 
+// Recover gives the captured filesystems on a stage to the writers that have held and declare it, one after the other.
+func (g *Group) Recover(ctx context.Context, stage *child.Stage) error {
+	due := g.filter(func(m *member) bool { return m.state == StateReleased && m.spec.Takes(PhaseRecover) })
+	for _, m := range due {
+		ev := g.event
+		ev.Stage, ev.Prepared = stage, g.said(m.spec.Name, PhasePrepare)
+		if err := g.tell(ctx, PhaseRecover, m, ev); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Missed fails the writers that a phase of Asides was due to, and that could not be asked for a cause that is not theirs.
+func (g *Group) Missed(phase Phase, cause error) error {
+	due := g.filter(func(m *member) bool { return m.state == StateReleased && m.spec.Takes(phase) })
+	var errs []error
+	for _, m := range due {
+		errs = append(errs, g.keep(m, Result{Writer: m.spec.Name, Phase: phase, Err: phaseError(phase, m.spec.Name, cause)}))
+	}
+	return errors.Join(errs...)
+}
+
+// said is the data of a writer's answer to a phase.
+func (g *Group) said(writer string, phase Phase) map[string]any {
+	for _, r := range g.Results() {
+		if r.Writer == writer && r.Phase == phase {
+			return r.Answer.Data
+		}
+	}
+	return nil
+}
+
 // Abort tells every writer that was asked to prepare that the set does not come
 // about. It joins all errors, whatever the writers' on_failure.
 func (g *Group) Abort(ctx context.Context, outcome Outcome) error {
@@ -220,7 +255,7 @@ func (g *Group) all(ctx context.Context, cancel context.CancelCauseFunc, phase P
 	return errors.Join(errs...)
 }
 
-// one runs one phase of one member and keeps what came of it.
+// one runs one phase of one member.
 func (g *Group) one(ctx context.Context, phase Phase, m *member, outcome Outcome) error {
 	g.mu.Lock()
 	m.frozen = m.frozen || phase == PhaseFreeze
@@ -229,10 +264,19 @@ func (g *Group) one(ctx context.Context, phase Phase, m *member, outcome Outcome
 	if phase != PhasePrepare && phase != PhaseFreeze {
 		ev.Outcome = outcome
 	}
+	return g.tell(ctx, phase, m, ev)
+}
+
+// tell tells one member an event and keeps what came of it.
+func (g *Group) tell(ctx context.Context, phase Phase, m *member, ev Event) error {
 	begin := time.Now()
 	a, err := bounded(ctx, phase, m, ev)
-	r := Result{Writer: m.spec.Name, Phase: phase, Duration: time.Since(begin), Answer: a, Err: err}
+	return g.keep(m, Result{Writer: m.spec.Name, Phase: phase, Duration: time.Since(begin), Answer: a, Err: err})
+}
 
+// keep keeps what came of a phase, and returns the error if it is the set's.
+func (g *Group) keep(m *member, r Result) error {
+	phase, a, err := r.Phase, r.Answer, r.Err
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.results = append(g.results, r)
@@ -308,6 +352,8 @@ func call(ctx context.Context, phase Phase, w Writer, ev Event) (Answer, error) 
 		return Answer{}, w.Abort(ctx, ev)
 	case PhasePost:
 		return w.Post(ctx, ev)
+	case PhaseRecover, PhaseVerify, PhaseReport:
+		return askAside(ctx, phase, w, ev)
 	}
 	panic(fmt.Sprintf("internal error: unknown phase %q", phase))
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -40,18 +41,35 @@ func (r Request) Line() ([]byte, error) {
 	if r.Timeout > 0 {
 		put("timeout-ms", strconv.FormatInt(max(1, r.Timeout.Milliseconds()), 10))
 	}
-	if r.Phase == PhasePrepare {
+	if r.Phase == PhasePrepare || slices.Contains(Asides, r.Phase) {
 		volumes := make([]string, len(r.Volumes))
 		for i, v := range r.Volumes {
 			volumes[i] = escape(v)
 		}
 		put("volumes", strings.Join(volumes, ","))
 	}
+	put("prepared", escape(preparedJSON(r.Prepared)))
 	b.WriteByte('\n')
 	if b.Len() > MaxLine {
 		return nil, fmt.Errorf("the request has %d bytes, more than the %d of a line: ask for fewer volumes", b.Len(), MaxLine)
 	}
 	return []byte(b.String()), nil
+}
+
+// maxPrepared is the most that is handed back of what a writer said to prepare, in bytes of JSON: escaped, it leaves room
+// for the volumes in a line.
+const maxPrepared = 16 << 10
+
+// preparedJSON is what a writer said to prepare, or empty if it said nothing; too large values are left out, and named.
+func preparedJSON(data map[string]any) string {
+	if len(data) == 0 {
+		return ""
+	}
+	text, err := boundedJSON(data, maxPrepared)
+	if err != nil {
+		return "" // it came from JSON
+	}
+	return string(text)
 }
 
 // ParseRequest reads a line without its newline. Unknown keys are ignored, as
@@ -90,6 +108,11 @@ func (r *Request) set(key, value string) (err error) {
 		var ms uint32
 		ms, err = parseUint32(value)
 		r.Timeout = time.Duration(ms) * time.Millisecond
+	case "prepared":
+		var s string
+		if s, err = unescape(value); err == nil {
+			r.Prepared, err = parseObject(s)
+		}
 	case "volumes":
 		r.Volumes = nil
 		for _, v := range strings.Split(value, ",") {

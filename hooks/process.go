@@ -16,11 +16,11 @@ type process struct {
 	stdout *os.File
 }
 
-// start runs a program. With input it gets a pipe as standard input, and all
+// start runs a program, on a stage if one is given. With input it gets a pipe as standard input, and all
 // that it has started is killed when it exits: then the program is the session.
 // Without, it reads /dev/null, and what it leaves running when it ends by itself
 // is left alone.
-func (p *program) start(env []string, input bool) (*process, error) {
+func (p *program) start(env []string, input bool, stage *child.Stage) (*process, error) {
 	var c process
 	var childIn *os.File
 	stdout, childOut, err := os.Pipe()
@@ -34,7 +34,7 @@ func (p *program) start(env []string, input bool) (*process, error) {
 	}
 	c.Process, err = child.Start(child.Command{
 		Path: p.path, Args: p.argv, Env: env, Credential: p.credential,
-		Stdin: childIn, Stdout: childOut, Orphaned: syscall.SIGTERM, Whole: input,
+		Stdin: childIn, Stdout: childOut, Orphaned: syscall.SIGTERM, Whole: input, Stage: stage,
 	})
 	closeAll(childIn, childOut)
 	if err != nil {

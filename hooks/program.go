@@ -122,5 +122,6 @@ func (p *program) withEvent(phase Phase, ev Event) []string {
 	add("FERMATA_PHASE", string(phase))
 	add("FERMATA_OUTCOME", string(ev.Outcome))
 	add("FERMATA_DRY_RUN", strconv.FormatBool(ev.DryRun))
+	add("FERMATA_PREPARED", preparedJSON(ev.Prepared))
 	return env
 }

@@ -145,7 +145,7 @@ func (s *session) start(ev Event) error {
 	if s.child != nil {
 		return errors.New("internal error: prepare was called twice")
 	}
-	c, err := s.program.start(s.program.withEvent("", ev), true)
+	c, err := s.program.start(s.program.withEvent("", ev), true, ev.Stage)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package hooks
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -48,6 +49,10 @@ type Timeouts struct {
 	Thaw    time.Duration // default 10s
 	Abort   time.Duration // default 10s
 	Post    time.Duration // default 5m
+
+	Recover time.Duration // default 10m, at most 24h
+	Verify  time.Duration // default 1h, at most 24h
+	Report  time.Duration // default 5m
 }
 
 // DefaultTimeouts are used where a Spec says nothing.
@@ -57,11 +62,16 @@ var DefaultTimeouts = Timeouts{
 	Thaw:    10 * time.Second,
 	Abort:   10 * time.Second,
 	Post:    5 * time.Minute,
+	Recover: 10 * time.Minute,
+	Verify:  time.Hour,
+	Report:  5 * time.Minute,
 }
 
 const (
 	minTimeout = time.Millisecond
 	maxTimeout = time.Hour
+	// maxAside is for recover and verify, during which nobody waits.
+	maxAside = 24 * time.Hour
 )
 
 // Of returns the limit of a phase.
@@ -77,6 +87,12 @@ func (t Timeouts) Of(p Phase) time.Duration {
 		return t.Abort
 	case PhasePost:
 		return t.Post
+	case PhaseRecover:
+		return t.Recover
+	case PhaseVerify:
+		return t.Verify
+	case PhaseReport:
+		return t.Report
 	}
 	panic(fmt.Sprintf("internal error: unknown phase %q", p))
 }
@@ -106,6 +122,8 @@ type Spec struct {
 	// Commands has the program and the arguments for each phase of the command
 	// form. Freeze and thaw are needed, the others may be missing.
 	Commands map[Phase][]string
+	// Recover, Verify and Report say which of Asides the session form takes; in the command form the commands do.
+	Recover, Verify, Report bool
 
 	Unit string // of TypeUnit: the unit's name, with its suffix
 	// Directory is that of TypeHookDir, an absolute path; empty: that of the QEMU guest agent.
@@ -136,6 +154,9 @@ func (s Spec) withDefaults() Spec {
 		&s.Timeouts.Thaw:    DefaultTimeouts.Thaw,
 		&s.Timeouts.Abort:   DefaultTimeouts.Abort,
 		&s.Timeouts.Post:    DefaultTimeouts.Post,
+		&s.Timeouts.Recover: DefaultTimeouts.Recover,
+		&s.Timeouts.Verify:  DefaultTimeouts.Verify,
+		&s.Timeouts.Report:  DefaultTimeouts.Report,
 	} {
 		if *limit == 0 {
 			*limit = preset
@@ -160,9 +181,13 @@ func (s Spec) validate() error {
 	if s.OnFailure != OnFailureAbort && s.OnFailure != OnFailureDegrade {
 		return fmt.Errorf("unknown on_failure %q: use %s or %s", s.OnFailure, OnFailureAbort, OnFailureDegrade)
 	}
-	for _, p := range Phases {
-		if t := s.Timeouts.Of(p); t < minTimeout || t > maxTimeout {
-			return fmt.Errorf("time limit of %s is %s: it must be between %s and %s", p, t, minTimeout, maxTimeout)
+	for _, p := range slices.Concat(Phases, Asides) {
+		most := maxTimeout
+		if p == PhaseRecover || p == PhaseVerify {
+			most = maxAside
+		}
+		if t := s.Timeouts.Of(p); t < minTimeout || t > most {
+			return fmt.Errorf("time limit of %s is %s: it must be between %s and %s", p, t, minTimeout, most)
 		}
 	}
 	for name, value := range s.Env {
@@ -191,6 +216,9 @@ func (s Spec) validateForm() error {
 		if (len(s.Session) > 0) == (len(s.Commands) > 0) {
 			return fmt.Errorf("exactly one of session and commands is needed")
 		}
+		if len(s.Commands) > 0 && (s.Recover || s.Verify || s.Report) {
+			return fmt.Errorf("in the command form recover, verify and report are commands")
+		}
 		if len(s.Commands) > 0 && (len(s.Commands[PhaseFreeze]) == 0 || len(s.Commands[PhaseThaw]) == 0) {
 			return fmt.Errorf("the command form needs a command for freeze and one for thaw")
 		}
@@ -208,14 +236,7 @@ func (s Spec) validateForm() error {
 	return nil
 }
 
-func (p Phase) known() bool {
-	for _, q := range Phases {
-		if p == q {
-			return true
-		}
-	}
-	return false
-}
+func (p Phase) known() bool { return slices.Contains(Phases, p) || slices.Contains(Asides, p) }
 
 // rank is a level's place in the freeze order, or -1.
 func rank(l Level) int {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/fermata-project/fermata/hooks/child"
 )
 
 // Phase is one step of a set that writers are told of.
@@ -20,7 +22,7 @@ const (
 	PhasePost    Phase = "post"    // the set is finished; its outcome
 )
 
-// Phases lists all phases in their order.
+// Phases lists the phases of a set in their order.
 var Phases = []Phase{PhasePrepare, PhaseFreeze, PhaseThaw, PhaseAbort, PhasePost}
 
 // Outcome is how a set, or a part of it, went.
@@ -38,8 +40,13 @@ type Event struct {
 	Set     string   // id of the snapshot set
 	Policy  string   // name of the policy, empty if none was used
 	DryRun  bool     // all phases run, but no snapshot is taken
-	Outcome Outcome  // for thaw, abort and post
+	Outcome Outcome  // for thaw, abort, post and report
 	Volumes []string // mount points of the set, absolute
+
+	// Prepared is what the writer said to prepare of this set, for the phases of Asides.
+	Prepared map[string]any
+	// Stage is where its program runs; nil: on the host.
+	Stage *child.Stage
 }
 
 // Answer is what a writer says to a phase.
@@ -127,8 +134,15 @@ func phaseError(phase Phase, name string, err error) error {
 	if err == nil {
 		return nil
 	}
-	if phase == PhasePost {
+	switch phase {
+	case PhasePost:
 		return fmt.Errorf("cannot tell writer %s the outcome: %w", name, err)
+	case PhaseReport:
+		return fmt.Errorf("cannot tell writer %s how the backup went: %w", name, err)
+	case PhaseRecover:
+		return fmt.Errorf("cannot recover the image of writer %s: %w", name, err)
+	case PhaseVerify:
+		return fmt.Errorf("cannot verify the image of writer %s: %w", name, err)
 	}
 	return fmt.Errorf("cannot %s writer %s: %w", phase, name, err)
 }

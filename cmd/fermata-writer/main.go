@@ -88,6 +88,8 @@ func postgresqlCommand(served *bool) *cobra.Command {
 	f.BoolVar(&o.BackupMode, "backup-mode", false, "bracket the hold with pg_backup_start and pg_backup_stop")
 	f.StringVar(&o.DataDirectory, "data-directory", "", "files of the server, to tell whether it runs when it does not answer")
 	f.StringVar(&o.WALDirectory, "wal-directory", "", "folder of the write-ahead log, where the data directory may not be read")
+	f.StringVar(&o.BinDirectory, "bin-directory", "", "folder of the server's programs, for recover and verify (default: where packages put them)")
+	f.StringVar(&o.Superuser, "superuser", "postgres", "role that may check everything, for verify")
 	return c
 }
 
@@ -95,7 +97,7 @@ func testCommand(served *bool) *cobra.Command {
 	var o testwriter.Options
 	c := &cobra.Command{
 		Use:   "test",
-		Short: "Misbehave at a chosen phase: prepare, freeze, hold, thaw, abort, post",
+		Short: "Misbehave at a chosen phase: prepare, freeze, hold, thaw, abort, post, recover, verify, report",
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			*served = true

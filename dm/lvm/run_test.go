@@ -28,6 +28,7 @@ if read -r x; then echo stdin >>`+log+`; fi`)
 		{func() error { return l.ChangeTags(ctx, []string{"vg/a", "vg/b"}, []string{"x"}, []string{"y", "z"}) },
 			"lvchange --addtag x --deltag y --deltag z vg/a vg/b"},
 		{func() error { return l.SetReadOnly(ctx, "vg/a") }, "lvchange --permission r vg/a"},
+		{func() error { return l.SetWritable(ctx, "vg/a") }, "lvchange --permission rw vg/a"},
 		{func() error { return l.Activate(ctx, "vg/a", true) }, "lvchange --activate y --ignoreactivationskip vg/a"},
 		{func() error { return l.Activate(ctx, "vg/a", false) }, "lvchange --activate y vg/a"},
 		{func() error { return l.Deactivate(ctx, "vg/a") }, "lvchange --activate n vg/a"},

@@ -82,6 +82,11 @@ func (l *LVM) SetReadOnly(ctx context.Context, lvs ...string) error {
 	return l.onLVs(ctx, lvs, "lvchange", "--permission", "r")
 }
 
+// SetWritable undoes SetReadOnly.
+func (l *LVM) SetWritable(ctx context.Context, lvs ...string) error {
+	return l.onLVs(ctx, lvs, "lvchange", "--permission", "rw")
+}
+
 // Activate makes the device of an LV ("vg/lv"); ignoreSkip does so for one whose activation skip is set. That it is
 // active already is no error.
 func (l *LVM) Activate(ctx context.Context, lv string, ignoreSkip bool) error {

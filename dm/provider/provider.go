@@ -12,6 +12,7 @@
 //	PostCommit release: resume all origins            ⎭
 //	Unlock
 //	Verify     was the pool healthy all the time?
+//	Open       may be written to, for writers that recover their data on them: optional, undone by Seal
 //	Finalize   the snapshots become visible, or Abort: they leave no trace
 //
 // A provider's part in one set is an Enlistment. Its three window methods are called on one thread, in order, after
@@ -147,6 +148,21 @@ type Enlistment interface {
 // before the window begins.
 type Limiter interface {
 	Limit(window time.Duration)
+}
+
+// Opener is an enlistment whose snapshots can be written to after the capture, until they are sealed. Abort may come in
+// between, too; it fails as long as somebody uses their devices.
+type Opener interface {
+	// Open makes the snapshots' devices, to be written to.
+	Open(ctx context.Context) ([]Image, error)
+	// Seal takes the devices away and makes the snapshots read-only.
+	Seal(ctx context.Context) error
+}
+
+// Image is a snapshot whose device is there.
+type Image struct {
+	Volume Volume // its origin
+	Device string
 }
 
 // Final is what a finished set's tags tell.

@@ -4,6 +4,7 @@
 package child
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -39,6 +40,8 @@ type Command struct {
 	Orphaned syscall.Signal
 	// Whole: whatever it has left behind is killed when it has gone, however that came. Otherwise only if it was ended.
 	Whole bool
+	// Stage is where it runs, Whole then; nil: on the host.
+	Stage *Stage
 }
 
 // Process is a running program, the leader of a process group, and the first of a cgroup.
@@ -51,7 +54,10 @@ type Process struct {
 
 	path   string
 	home   *own          // nil: it has no cgroup
-	empty  chan struct{} // closed when its cgroup is gone too
+	empty  chan struct{} // closed when its cgroup is gone too, and its stage
+	stage  *Stage        // nil: none
+	stood  []string      // what is mounted on its stage
+	struck error         // set before empty is closed: what could not be unmounted
 	mu     sync.Mutex
 	pid    int
 	cgroup *cgroup          // nil: it has none, or none any more
@@ -78,16 +84,20 @@ func Start(c Command) (*Process, error) {
 	if c.Stdout != nil {
 		cmd.Stdout = c.Stdout
 	}
-	p := &Process{Words: Words{all: make(chan struct{})}, Exited: make(chan struct{}), empty: make(chan struct{}), path: c.Path, whole: c.Whole}
+	p := &Process{Words: Words{all: make(chan struct{})}, Exited: make(chan struct{}), empty: make(chan struct{}), path: c.Path, stage: c.Stage, whole: c.Whole || c.Stage != nil}
 	if p.home, err = home(); err == nil {
-		if p.cgroup, err = p.home.make(c.Whole); err != nil {
+		if p.cgroup, err = p.home.make(p.whole); err != nil {
 			stderr.Close()
 			return nil, fmt.Errorf("cannot run %s: %w", c.Path, err)
 		}
 		p.cgroup.into(cmd.SysProcAttr)
 	}
 	started := make(chan error)
-	go p.run(cmd, started)
+	if p.stage == nil {
+		go p.run(cmd, started)
+	} else {
+		go apart(func() { p.run(cmd, started) })
+	}
 	if err := <-started; err != nil {
 		stderr.Close()
 		return nil, fmt.Errorf("cannot run %s: %w", c.Path, err)
@@ -104,16 +114,21 @@ func Start(c Command) (*Process, error) {
 // can have its number.
 func (p *Process) run(cmd *exec.Cmd, started chan<- error) {
 	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	err := cmd.Start()
-	if err == nil {
-		p.pid = cmd.Process.Pid
+	defer runtime.UnlockOSThread() // which apart has locked once more
+	var err error
+	if p.stage != nil {
+		p.stood, err = p.stage.enter()
 	}
-	started <- err
+	if err == nil {
+		err = cmd.Start()
+	}
 	if err != nil {
 		p.leave()
+		started <- errors.Join(err, p.struck)
 		return
 	}
+	p.pid = cmd.Process.Pid
+	started <- nil
 	for errors.Is(unix.Waitid(unix.P_PID, p.pid, nil, unix.WEXITED|unix.WNOWAIT, nil), unix.EINTR) {
 	}
 	p.mu.Lock()
@@ -124,10 +139,14 @@ func (p *Process) run(cmd *exec.Cmd, started chan<- error) {
 	p.status, p.reaped = cmd.ProcessState, true
 	p.mu.Unlock()
 	close(p.Exited)
+	if p.stage != nil {
+		p.leave() // by this thread, which stands on the stage
+		return
+	}
 	go p.leave() // which may take long, and needs no thread
 }
 
-// leave ends the cgroup.
+// leave ends the cgroup, and takes the stage down.
 func (p *Process) leave() {
 	defer close(p.empty)
 	p.mu.Lock()
@@ -137,6 +156,7 @@ func (p *Process) leave() {
 	if g != nil {
 		p.home.clear(g, whole)
 	}
+	p.struck = unmount(p.stood)
 }
 
 // Status is how it ended, once it has gone; nil before.
@@ -220,6 +240,17 @@ func (p *Process) Buried(limit time.Duration) error {
 		return nil
 	case <-t.C:
 		return fmt.Errorf("what %s (pid %d) has started is "+waits, p.path, p.pid)
+	}
+}
+
+// Struck waits until everything that it has started has gone, and its stage with it: what was written there is on its
+// devices then, and nobody uses them.
+func (p *Process) Struck(ctx context.Context) error {
+	select {
+	case <-p.empty:
+		return p.struck
+	case <-ctx.Done():
+		return fmt.Errorf("what %s (pid %d) has started, or its mounts, are still there: %w", p.path, p.pid, context.Cause(ctx))
 	}
 }
 

@@ -39,6 +39,22 @@ type Recipe interface {
 	Close() error
 }
 
+// Recoverer is a recipe that can make a captured image one that needs no recovery: see hooks.PhaseRecover. Neither
+// this nor the next two follows another call.
+type Recoverer interface {
+	Recover(ctx context.Context, r hooks.Request) (map[string]any, error)
+}
+
+// Verifier is a recipe that can prove that an image is good: see hooks.PhaseVerify.
+type Verifier interface {
+	Verify(ctx context.Context, r hooks.Request) (map[string]any, error)
+}
+
+// Reporter is a recipe that wants to know how a backup went: see hooks.PhaseReport.
+type Reporter interface {
+	Report(ctx context.Context, r hooks.Request) (map[string]any, error)
+}
+
 // inactive is the error that says that an application does not run.
 type inactive struct{ cause error }
 
@@ -149,5 +165,18 @@ func call(ctx context.Context, r Recipe, request hooks.Request) (map[string]any,
 	case hooks.PhasePost:
 		return r.Post(ctx, request)
 	}
-	panic(fmt.Sprintf("internal error: unknown phase %q", request.Phase))
+	return aside(ctx, r, request)
+}
+
+func aside(ctx context.Context, r Recipe, request hooks.Request) (map[string]any, error) {
+	if v, ok := r.(Recoverer); ok && request.Phase == hooks.PhaseRecover {
+		return v.Recover(ctx, request)
+	}
+	if v, ok := r.(Verifier); ok && request.Phase == hooks.PhaseVerify {
+		return v.Verify(ctx, request)
+	}
+	if v, ok := r.(Reporter); ok && request.Phase == hooks.PhaseReport {
+		return v.Report(ctx, request)
+	}
+	return nil, fmt.Errorf("this recipe does not know how to %s", request.Phase)
 }

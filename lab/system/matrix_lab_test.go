@@ -85,6 +85,7 @@ type kind struct {
 	name   string
 	setUp  func(t *testing.T) (points []string)
 	writer string // what its writer does, beside what is asked of it
+	keys   string // of its writer's file, lines
 }
 
 var setKinds = []kind{
@@ -109,6 +110,9 @@ var setKinds = []kind{
 	}},
 	// Its writer lets go early: what is done is undone again, at points of its own.
 	{name: "undone", setUp: func(t *testing.T) []string { return points(thinVolumes(t, 1)) }, writer: ", --exit-at, hold"},
+	// Its writer recovers its data, for a while: the snapshots are mounted where only its program sees them.
+	{name: "recover", setUp: func(t *testing.T) []string { return points(thinVolumes(t, 2)) },
+		writer: ", --delay, 300ms, --delay-at, recover", keys: "recover: true\n"},
 }
 
 func seedOf(t *testing.T) uint64 {
@@ -241,7 +245,7 @@ func prepareStage(t *testing.T, k kind) *stage {
 		"policies.d/plain.yaml":  "volumes: [" + strings.Join(s.mounts, ", ") + "]\n",
 		"policies.d/matrix.yaml": "volumes: [" + strings.Join(s.mounts, ", ") + "]\nwriters: [w]\n",
 		"policies.d/brief.yaml":  fmt.Sprintf("volumes: [%s]\nwriters: [w]\nlimits: {freeze: %v}\n", strings.Join(s.mounts, ", "), freezeLimit),
-		"writers.d/w.yaml":       "session: [/usr/bin/fermata-writer, test" + k.writer + "]\n",
+		"writers.d/w.yaml":       "session: [/usr/bin/fermata-writer, test" + k.writer + "]\n" + k.keys,
 	})
 	s.old = create(t, "--policy", "plain").ID
 	s.points = enumerate(t, "--policy", "matrix")

@@ -159,7 +159,7 @@ func (f *Fake) Prepare(ctx context.Context, set provider.Set, vols []provider.Vo
 			Provider: f.Label, Set: set, Name: v.Name + "." + set.ID, Origin: v.Name, Armed: true,
 			MountPoint: v.MountPoint, FSType: v.FSType, Options: v.Options, Size: v.Size,
 		}
-		e.members = append(e.members, &fakeMember{dev: v.Dev, snap: snap})
+		e.members = append(e.members, &fakeMember{dev: v.Dev, volume: v, snap: snap})
 		if err := f.change(ctx, "Prepare", func() error {
 			f.Storage.images[snap.Name] = &image{Snapshot: snap}
 			f.Storage.changes++
@@ -180,9 +180,10 @@ type fakeSet struct {
 }
 
 type fakeMember struct {
-	dev  dm.Dev
-	snap provider.Snapshot
-	hold provider.Hold
+	dev    dm.Dev
+	volume provider.Volume
+	snap   provider.Snapshot
+	hold   provider.Hold
 }
 
 func (e *fakeSet) Origins() []dm.Dev {
@@ -315,6 +316,26 @@ func (e *fakeSet) PostCommit() error {
 }
 
 func (e *fakeSet) Verify() error { return e.via("Verify", e.unchanged) }
+
+// Open opens one snapshot after the other; Seal seals them.
+func (e *fakeSet) Open(ctx context.Context) ([]provider.Image, error) {
+	var out []provider.Image
+	for _, m := range e.members {
+		if err := e.change(ctx, "Open", func() error { return e.Storage.open(m.snap.Name, true) }); err != nil {
+			return nil, err
+		}
+		out = append(out, provider.Image{Volume: m.volume, Device: devicePath(m.snap.Name)})
+	}
+	return out, nil
+}
+
+func (e *fakeSet) Seal(ctx context.Context) error {
+	var errs []error
+	for _, m := range e.members {
+		errs = append(errs, e.change(ctx, "Seal", func() error { return e.Storage.open(m.snap.Name, false) }))
+	}
+	return errors.Join(errs...)
+}
 
 func (e *fakeSet) Finalize(ctx context.Context, f provider.Final) ([]provider.Snapshot, error) {
 	var out []provider.Snapshot

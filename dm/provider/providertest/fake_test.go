@@ -44,7 +44,7 @@ func (b *fakeBench) Write(t testing.TB, device, key, value string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	i, err := b.device(device)
-	if err != nil || !i.Scratch {
+	if err != nil || !i.Scratch && !i.open {
 		t.Fatalf("cannot write to %s: %v", device, err)
 	}
 	i.content[key] = value

@@ -34,6 +34,7 @@ type image struct {
 	provider.Snapshot
 	content Content // nil: armed, and not captured
 	exposed bool
+	open    bool // can be written to
 }
 
 // NewStorage makes an empty one.
@@ -51,7 +52,7 @@ func (s *Storage) Clone() *Storage {
 		c.origins[dev] = &origin{volume: o.volume, content: maps.Clone(o.content), suspended: o.suspended}
 	}
 	for name, i := range s.images {
-		c.images[name] = &image{Snapshot: i.Snapshot, content: maps.Clone(i.content), exposed: i.exposed}
+		c.images[name] = &image{Snapshot: i.Snapshot, content: maps.Clone(i.content), exposed: i.exposed, open: i.open}
 	}
 	return c
 }
@@ -159,7 +160,7 @@ func (s *Storage) Exposed(path string) (Content, error) {
 	return maps.Clone(i.content), nil
 }
 
-// WriteExposed writes to such a device, which must be that of a throw-away copy.
+// WriteExposed writes to such a device, which must be that of a throw-away copy, or of an opened snapshot.
 func (s *Storage) WriteExposed(path, key, value string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -167,11 +168,35 @@ func (s *Storage) WriteExposed(path, key, value string) error {
 	if err != nil {
 		return err
 	}
-	if !i.Scratch {
+	if !i.Scratch && !i.open {
 		return fmt.Errorf("cannot write to %s: it is read-only", path)
 	}
 	i.content[key] = value
 	return nil
+}
+
+// open opens a captured snapshot, or seals it.
+func (s *Storage) open(name string, open bool) error {
+	i := s.images[name]
+	if i == nil || i.content == nil {
+		return fmt.Errorf("cannot open %s: it is not captured", name)
+	}
+	i.open, i.exposed = open, open
+	return nil
+}
+
+// Unsealed lists the snapshots that can be written to, by name.
+func (s *Storage) Unsealed() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var names []string
+	for _, i := range s.images {
+		if i.open {
+			names = append(names, i.Name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 // device gives the image that a device of Expose shows.

@@ -31,6 +31,7 @@ func Run(t *testing.T, factory func(t *testing.T) Bench) {
 			{"several sets", s.several},
 			{"expose", s.expose},
 			{"copy", s.copy},
+			{"open", s.open},
 			{"two groups", s.groups},
 			{"under load", s.load},
 			{"what others do", s.others},
@@ -364,6 +365,45 @@ func (s *suite) copy(t *testing.T) {
 		t.Errorf("the origin shows %v", summary(got))
 	}
 	x.delete()
+}
+
+// open: what is written between the capture and the seal is in the set, and nowhere else; then nothing can be written.
+func (s *suite) open(t *testing.T) {
+	for _, sealed := range []bool{true, false} {
+		s.one.Write(t, "before", "x")
+		x := newSet(t, s.Provider(), s.one).until("Verify")
+		want := s.one.Content(t)
+		opener, ok := x.part.(provider.Opener)
+		if !ok {
+			x.undo()
+			return
+		}
+		images, err := opener.Open(t.Context())
+		if err != nil || len(images) != 1 || images[0].Volume.Name != s.one.Volume().Name {
+			x.undo()
+			t.Fatalf("Open: %+v, %v", images, err)
+		}
+		s.Write(t, images[0].Device, "recovered", "here")
+		if !sealed { // what is open can be undone as well
+			x.undo()
+			writable(t, s.one)
+			return
+		}
+		if err := opener.Seal(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if err := x.do("Finalize"); err != nil {
+			x.undo()
+			t.Fatal(err)
+		}
+		if got := s.one.Content(t); !maps.Equal(got, want) {
+			t.Errorf("the origin shows %v", summary(got))
+		}
+		want["recovered"] = "here"
+		x.shows(s, x.snaps[0], want)
+		x.told()
+		x.delete()
+	}
 }
 
 // groups: volumes of several groups in one set.

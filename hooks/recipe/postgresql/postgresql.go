@@ -58,6 +58,10 @@ type Options struct {
 	// WALDirectory is where the write-ahead log lies, if the recipe may not read
 	// that from the data directory.
 	WALDirectory string
+	// BinDirectory has the server's programs, for recover and verify; empty: where packages put them.
+	BinDirectory string
+	// Superuser is a role that may check everything, for verify; empty: postgres.
+	Superuser string
 }
 
 // DefaultDSN is the local server by its socket, as the user that runs the recipe.

@@ -41,8 +41,8 @@ type Options struct {
 func (o Options) validate() error {
 	for _, list := range [][]string{o.FailAt, o.HangAt, o.ExitAt, o.LieAt, o.GarbageAt, o.TwiceAt, o.MuteAt, o.DelayAt} {
 		for _, at := range list {
-			if at != string(Hold) && !slices.Contains(hooks.Phases, hooks.Phase(at)) {
-				return fmt.Errorf("unknown phase %q: use prepare, freeze, hold, thaw, abort or post", at)
+			if at != string(Hold) && !slices.Contains(slices.Concat(hooks.Phases, hooks.Asides), hooks.Phase(at)) {
+				return fmt.Errorf("unknown phase %q: use prepare, freeze, hold, thaw, abort, post, recover, verify or report", at)
 			}
 		}
 	}

@@ -1,0 +1,104 @@
+//go:build lab
+
+package system
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/fermata-project/fermata/daemon/api"
+	"github.com/fermata-project/fermata/lab/labtest"
+)
+
+const postgresPrograms = "/usr/lib/postgresql/15/bin/"
+
+// postgresSet sets up a cluster on a thin volume, with somebody committing to it, whose writer takes the phases beside a set.
+func postgresSet(t *testing.T, keys string) (load *postgres, point string) {
+	t.Helper()
+	vols := thinVolumes(t, 1)
+	point = vols[0].Point
+	configure(t, map[string]string{
+		"policies.d/db.yaml": "volumes: [" + point + "]\nwriters: [pg]\n",
+		"writers.d/pg.yaml":  "session: [fermata-writer, postgresql]\nuser: postgres\n" + keys,
+	})
+	load = startPostgres(t, point)
+	load.committing(t)
+	return load, point
+}
+
+// stateOf is what pg_controldata says of a cluster.
+func stateOf(t *testing.T, data string) string {
+	t.Helper()
+	for line := range strings.Lines(labtest.Run(t, postgresPrograms+"pg_controldata", "-D", data)) {
+		if state, ok := strings.CutPrefix(line, "Database cluster state:"); ok {
+			return strings.TrimSpace(state)
+		}
+	}
+	t.Fatalf("pg_controldata tells no state of %s", data)
+	return ""
+}
+
+// The server recovers on the snapshot, where nothing of the host can be reached; what is kept of that is read-only, and was
+// shut down in an orderly way. The live server notices nothing.
+func TestRecoverPostgreSQL(t *testing.T) {
+	load, point := postgresSet(t, "recover: true\n")
+	m := create(t, "--policy", "db")
+	load.committing(t)
+	if len(m.Writers) != 1 || m.Consistency != api.Application {
+		t.Fatalf("got %+v", m)
+	}
+	if data, _ := m.Writers[0].Data["recover"].(map[string]any); data["recovered"] != true {
+		t.Errorf("the writer said %v", m.Writers[0].Data)
+	}
+	if attr := strings.TrimSpace(labtest.Run(t, "lvs", "--noheadings", "-o", "lv_attr", m.Volumes[0].Name)); attr[1] != 'r' || attr[4] != '-' {
+		t.Errorf("the snapshot is %s", attr)
+	}
+	must(t, "snapshot", "mount", m.ID)
+	image := filepath.Join(mounted(t, m.ID, point), "pg")
+	if got := stateOf(t, image); got != "shut down" {
+		t.Errorf("the image is %q", got)
+	}
+	if got := stateOf(t, filepath.Join(point, "pg")); got != "in production" {
+		t.Errorf("the live cluster is %q", got)
+	}
+	if _, err := os.Stat(filepath.Join(image, "postmaster.pid")); err == nil {
+		t.Error("the image has a server")
+	}
+	must(t, "snapshot", "umount", m.ID)
+}
+
+// A recovery that takes too long is ended, with everything that it has started, and the set is not made.
+func TestRecoverEnds(t *testing.T) {
+	vols := thinVolumes(t, 1)
+	hang := "/usr/local/libexec/fermata/hang"
+	if err := os.MkdirAll(filepath.Dir(hang), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	script := "#!/bin/sh\ntouch " + vols[0].Point + "/here /run/there\nsetsid sleep 1234 &\ntouch /usr/everywhere\nexec sleep 1234\n"
+	if err := os.WriteFile(hang, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.Remove(hang) })
+	configure(t, map[string]string{
+		"policies.d/hang.yaml": "volumes: [" + vols[0].Point + "]\nwriters: [w]\n",
+		"writers.d/w.yaml":     "commands: {freeze: [/bin/true], thaw: [/bin/true], recover: [" + hang + "]}\ntimeouts: {recover: 2s}\n",
+	})
+	a := fermata(t, "snapshot", "create", "--policy", "hang")
+	if a.status == 0 || !strings.Contains(a.stderr, "did not end within 2s") || !strings.Contains(a.stderr, "everywhere") {
+		t.Errorf("status %d: %s", a.status, a.stderr)
+	}
+	if out, _ := labtest.Try(t, "pgrep", "-f", "sleep 1234"); strings.TrimSpace(out) != "" {
+		t.Errorf("still running: %s", out)
+	}
+	for _, path := range []string{vols[0].Point + "/here", "/run/there", "/usr/everywhere"} {
+		if _, err := os.Stat(path); err == nil {
+			t.Errorf("%s is on the host", path)
+			os.Remove(path)
+		}
+	}
+	if left := snapshotLVs(t); left != "" {
+		t.Errorf("left behind: %s", left)
+	}
+}
