@@ -69,6 +69,7 @@ type Daemon struct {
 	recovered []string
 	problems  []string
 	clones    []*cloning
+	asides    map[string]hooks.Phase // what is done beside finished sets, by set
 }
 
 // New makes a daemon; Start makes it ready.
@@ -83,6 +84,7 @@ func New(o Options) *Daemon {
 		turn:    newTurn(),
 		listed:  map[string][]provider.Snapshot{},
 		undone:  map[string]error{},
+		asides:  map[string]hooks.Phase{},
 		life:    context.Background(),
 
 		changeLimit: changeLimit, undoLimit: undoLimit, letGo: letGo,
@@ -243,6 +245,9 @@ func (d *Daemon) DeleteSet(ctx context.Context, id string) error {
 func (d *Daemon) deleteSet(ctx context.Context, id string) error {
 	m, snaps, err := d.find(id)
 	if err != nil {
+		return err
+	}
+	if err := d.idle("delete", m.ID, hooks.PhaseVerify, hooks.PhaseReport); err != nil {
 		return err
 	}
 	if d.reads(m.ID) {

@@ -19,6 +19,7 @@ import (
 	"github.com/fermata-project/fermata/fsfreeze"
 	"github.com/fermata-project/fermata/fsfreeze/guard"
 	"github.com/fermata-project/fermata/hooks"
+	"github.com/fermata-project/fermata/hooks/child"
 )
 
 // fakeHost is the operating system of a world.
@@ -182,6 +183,10 @@ func (h *fakeHost) Unmount(path string) error {
 
 func (h *fakeHost) RenewID(_ context.Context, device string) error {
 	return h.via("renew-id", "", func() error { return nil })
+}
+
+func (h *fakeHost) CheckFilesystem(_ context.Context, s *child.Stage) error {
+	return h.via("check", filepath.Base(s.Mounts[0].Path), func() error { return nil })
 }
 
 // Rescue releases what a dead daemon and its dead guard have left. Like the kernel, it cannot tell whose freeze it is.

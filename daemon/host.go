@@ -13,6 +13,7 @@ import (
 	"github.com/fermata-project/fermata/dm"
 	"github.com/fermata-project/fermata/fsfreeze"
 	"github.com/fermata-project/fermata/fsfreeze/guard"
+	"github.com/fermata-project/fermata/hooks/child"
 )
 
 // Host is what the daemon asks of the operating system. System is the real one; tests bring their own.
@@ -43,6 +44,9 @@ type Host interface {
 	Unmount(path string) error
 	// RenewID gives the btrfs on an unmounted device an id of its own.
 	RenewID(ctx context.Context, device string) error
+	// CheckFilesystem looks, without changing it, whether the filesystem that is the only one on a stage is sound, after its
+	// journal was replayed.
+	CheckFilesystem(ctx context.Context, s *child.Stage) error
 	// GuardPaths are where the guard listens, and where it says what it released.
 	GuardPaths() (socket, notes string)
 	// Rescue releases what a dead daemon and its dead guard may have left: see recover.go.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/fermata-project/fermata/daemon/api"
 	"github.com/fermata-project/fermata/dm/provider"
+	"github.com/fermata-project/fermata/hooks"
 )
 
 // mountOptions are what a filesystem type needs so that an image of it can be mounted beside its origin: an image of XFS
@@ -44,6 +45,9 @@ func (d *Daemon) MountSet(ctx context.Context, id string, o api.MountOptions) (m
 	defer cancel()
 	m, snaps, err := d.find(id)
 	if err != nil {
+		return nil, err
+	}
+	if err := d.idle("mount", m.ID, hooks.PhaseVerify); err != nil {
 		return nil, err
 	}
 	present, err := d.mountsOf(m.ID)
@@ -171,6 +175,9 @@ func (d *Daemon) UmountSet(ctx context.Context, id string) error {
 	defer cancel()
 	m, _, err := d.find(id)
 	if err != nil {
+		return err
+	}
+	if err := d.idle("unmount", m.ID, hooks.PhaseVerify); err != nil { // that has copies of its own
 		return err
 	}
 	if err := d.umount(ctx, m); err != nil {

@@ -21,6 +21,7 @@ func snapshotCommand(a *app) *cobra.Command {
 		Long:  "Take, list, mount and delete snapshot sets. A set is named by its id, by the beginning of it, by latest, or by latest:POLICY.",
 	},
 		createCommand(a), snapshotListCommand(a), showCommand(a), deleteCommand(a), mountCommand(a), umountCommand(a), resizeCommand(a),
+		verifyCommand(a), reportCommand(a),
 	)
 }
 

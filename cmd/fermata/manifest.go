@@ -16,6 +16,12 @@ func (a *app) printManifest(m *api.Manifest) {
 	a.section("VOLUMES", volumeRows(m.Volumes))
 	a.section("WRITERS", writerRows(m.Writers))
 	a.section("MOUNTS", mountRows(m.Mounts))
+	if m.Verified != nil {
+		a.section("VERIFICATION", checkRows(m.Verified))
+	}
+	if m.Reported != nil {
+		a.section("BACKUP", toldRows(m.Reported))
+	}
 	a.section("TIMELINE", phaseRows(m.Phases))
 }
 
@@ -50,6 +56,16 @@ func (a *app) printHead(m *api.Manifest) {
 	}
 	if m.Duration > 0 {
 		add("duration", span(m.Duration))
+	}
+	if m.Verified != nil {
+		result := "good"
+		if !m.Verified.OK {
+			result = unsound(m.Verified)
+		}
+		add("verified", instant(m.Verified.Time)+": "+result)
+	}
+	if m.Reported != nil {
+		add("backup", m.Reported.Outcome+", said "+cmp.Or(m.Reported.By, "somebody")+" at "+instant(m.Reported.Time))
 	}
 	add("labels", labelText(m.Labels))
 	printTable(a, nil, nil, rows)

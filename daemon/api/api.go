@@ -129,6 +129,10 @@ type Manifest struct {
 	Labels      map[string]string `json:"labels,omitempty"`
 	// CloneOf is the set that this one is a full copy of.
 	CloneOf string `json:"clone_of,omitempty"`
+	// Verified is the last verification of the set.
+	Verified *Verification `json:"verified,omitempty"`
+	// Reported is how the backup went that was made of it.
+	Reported *Report `json:"reported,omitempty"`
 	// Progress of the copy, while the state is cloning; it is not part of the stored document.
 	Progress *Progress `json:"progress,omitempty"`
 	// Mounts is where the set is mounted now; it is not part of the stored document.
@@ -355,6 +359,10 @@ type Service interface {
 	UmountSet(ctx context.Context, id string) error
 	// ResizeSet grows copy-on-write areas, and returns the volumes whose snapshots were meant, as they are then.
 	ResizeSet(ctx context.Context, id string, o ResizeOptions) ([]Snapshot, error)
+	// VerifySet looks whether a set can be used; that it cannot is a result. Progress is as for CreateSet.
+	VerifySet(ctx context.Context, id string, progress func(phase string)) (*Verification, error)
+	// ReportSet takes down how the backup of a set went, and tells the set's writers.
+	ReportSet(ctx context.Context, id string, o ReportOptions) (*Report, error)
 	Writers() []Writer
 	Providers() []Provider
 	Pools(ctx context.Context) ([]Pool, error)

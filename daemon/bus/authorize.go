@@ -24,6 +24,10 @@ const (
 	Mount Action = "mount"
 	// Resize the copy-on-write areas of a snapshot set.
 	Resize Action = "resize"
+	// Verify a snapshot set.
+	Verify Action = "verify"
+	// Report how the backup of a snapshot set went.
+	Report Action = "report"
 	// RegisterWriter makes the caller a writer.
 	RegisterWriter Action = "register-writer"
 	// Read the inventories, sets and jobs.

@@ -326,6 +326,8 @@ func TestEveryMethodAsks(t *testing.T) {
 		{manager, api.ManagerInterface + ".MountSet", []any{"latest", options{}}, bus.Mount},
 		{manager, api.ManagerInterface + ".UmountSet", []any{"latest"}, bus.Mount},
 		{manager, api.ManagerInterface + ".ResizeSet", []any{"latest", map[string]dbus.Variant{"size_bytes": dbus.MakeVariant(uint64(1))}}, bus.Resize},
+		{manager, api.ManagerInterface + ".VerifySet", []any{"latest"}, bus.Verify},
+		{manager, api.ManagerInterface + ".ReportSet", []any{"latest", map[string]dbus.Variant{"outcome": dbus.MakeVariant("ok")}}, bus.Report},
 		{manager, api.ManagerInterface + ".GetSet", []any{"latest"}, bus.Read},
 		{manager, api.ManagerInterface + ".ListSets", nil, bus.Read},
 		{manager, api.ManagerInterface + ".ListWriters", nil, bus.Read},
@@ -339,6 +341,8 @@ func TestEveryMethodAsks(t *testing.T) {
 		{set, api.SetInterface + ".Delete", nil, bus.Delete},
 		{set, api.SetInterface + ".Mount", []any{options{}}, bus.Mount},
 		{set, api.SetInterface + ".Umount", nil, bus.Mount},
+		{set, api.SetInterface + ".Verify", nil, bus.Verify},
+		{set, api.SetInterface + ".Report", []any{options{}}, bus.Report},
 		{"/org/fermata/Fermata1/job/1", api.JobInterface + ".Wait", nil, bus.Read},
 		{"/org/fermata/Fermata1/job/1", api.JobInterface + ".WaitHeld", nil, bus.Read},
 	} {

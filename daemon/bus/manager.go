@@ -3,6 +3,8 @@ package bus
 import (
 	"context"
 	"encoding/json"
+	"os/user"
+	"strconv"
 	"time"
 
 	"github.com/godbus/dbus/v5"
@@ -49,6 +51,12 @@ func (l *link) manager() iface {
 			{name: "ResizeSet", action: Resize, in: "id options", out: "job", fn: l.resizeSet,
 				doc: "Grows the copy-on-write areas of a set's snapshots. Options: volume s, size_bytes t, grow b (size_bytes is added). " +
 					"The job's result is the array of the volumes meant."},
+			{name: "VerifySet", action: Verify, in: "id", out: "job", fn: l.verifySet,
+				doc: "Looks whether a set can be used, on throw-away copies of its snapshots. The job's result is the verification: " +
+					"ok says whether it can."},
+			{name: "ReportSet", action: Report, in: "id options", out: "job", fn: l.reportSet,
+				doc: "Says how the backup went that was made of a set, and tells the set's writers. Options: outcome s (ok, failed), " +
+					"force b (once more). The job's result is the report."},
 			{name: "GetSet", action: Read, in: "id", out: "json", fn: l.getSet,
 				doc: "The manifest of a set."},
 			{name: "ListSets", action: Read, out: "json", fn: l.listSets,
@@ -136,6 +144,45 @@ func (l *link) resizeSet(c call, ref string, o map[string]dbus.Variant) (dbus.Ob
 	return pathOf(l.jobs.start("resize", c.sender, func(ctx context.Context, _ *job) (any, error) {
 		return l.svc.ResizeSet(ctx, m.ID, options)
 	}))
+}
+
+func (l *link) verifySet(c call, ref string) (dbus.ObjectPath, error) {
+	m, err := resolve(l.svc.Sets(), ref)
+	if err != nil {
+		return "/", err
+	}
+	return pathOf(l.jobs.start("verify", c.sender, func(ctx context.Context, j *job) (any, error) {
+		return l.svc.VerifySet(ctx, m.ID, j.setPhase)
+	}))
+}
+
+func (l *link) reportSet(c call, ref string, o map[string]dbus.Variant) (dbus.ObjectPath, error) {
+	options, err := decodeReportOptions(o)
+	if err != nil {
+		return "/", err
+	}
+	m, err := resolve(l.svc.Sets(), ref)
+	if err != nil {
+		return "/", err
+	}
+	options.By = l.userOf(c)
+	return pathOf(l.jobs.start("report", c.sender, func(ctx context.Context, _ *job) (any, error) {
+		return l.svc.ReportSet(ctx, m.ID, options)
+	}))
+}
+
+// userOf names the user who called, as far as the bus can tell.
+func (l *link) userOf(c call) string {
+	ctx, cancel := context.WithTimeout(c.ctx, busTimeout)
+	defer cancel()
+	var uid uint32
+	if err := l.conn.BusObject().CallWithContext(ctx, busInterface+".GetConnectionUnixUser", 0, string(c.sender)).Store(&uid); err != nil {
+		return ""
+	}
+	if u, err := user.LookupId(strconv.FormatUint(uint64(uid), 10)); err == nil {
+		return u.Username
+	}
+	return strconv.FormatUint(uint64(uid), 10)
 }
 
 func pathOf(j *job, err error) (dbus.ObjectPath, error) {

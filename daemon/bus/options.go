@@ -161,6 +161,15 @@ func decodeResizeOptions(o options) (r api.ResizeOptions, err error) {
 	return r, err
 }
 
+// decodeReportOptions makes a report of the options of ReportSet.
+func decodeReportOptions(o options) (r api.ReportOptions, err error) {
+	err = o.decode(map[string]field{"outcome": text(&r.Outcome, maxNameLength), "force": value(&r.Force)})
+	if err == nil && r.Outcome != api.BackupOK && r.Outcome != api.BackupFailed {
+		err = api.Errorf(api.Invalid, "option outcome: %q is neither %s nor %s", shorten(r.Outcome), api.BackupOK, api.BackupFailed)
+	}
+	return r, err
+}
+
 // value stores a value of exactly the type of its place.
 func value[T any](to *T) field {
 	return func(v dbus.Variant) error {

@@ -45,6 +45,23 @@ func (l *link) set() iface {
 					}
 					return l.resizeSet(c, id, o)
 				}},
+			{name: "Verify", action: Verify, out: "job", doc: "Looks whether the set can be used.",
+				fn: func(c call) (dbus.ObjectPath, error) {
+					id, err := l.setAt(c.path)
+					if err != nil {
+						return "/", err
+					}
+					return l.verifySet(c, id)
+				}},
+			{name: "Report", action: Report, in: "options", out: "job",
+				doc: "Says how the backup went that was made of the set. Options: outcome s (ok, failed), force b.",
+				fn: func(c call, o map[string]dbus.Variant) (dbus.ObjectPath, error) {
+					id, err := l.setAt(c.path)
+					if err != nil {
+						return "/", err
+					}
+					return l.reportSet(c, id, o)
+				}},
 		},
 		properties: setTable,
 	}

@@ -58,6 +58,20 @@ func (c *Client) ResizeSet(ctx context.Context, ref string, o api.ResizeOptions)
 	return runJob[[]api.Snapshot](ctx, c, nil, "ResizeSet", ref, options)
 }
 
+// VerifySet looks whether a set can be used; that it cannot is a result. Progress is as for CreateSet.
+func (c *Client) VerifySet(ctx context.Context, ref string, progress func(phase string)) (*api.Verification, error) {
+	return runJob[*api.Verification](ctx, c, progress, "VerifySet", ref)
+}
+
+// ReportSet says how the backup of a set went. The daemon knows by whom.
+func (c *Client) ReportSet(ctx context.Context, ref string, o api.ReportOptions) (*api.Report, error) {
+	options := map[string]dbus.Variant{"outcome": dbus.MakeVariant(o.Outcome)}
+	if o.Force {
+		options["force"] = dbus.MakeVariant(true)
+	}
+	return runJob[*api.Report](ctx, c, nil, "ReportSet", ref, options)
+}
+
 // requestOptions writes a request as the options of the method CreateSet.
 func requestOptions(r api.Request) map[string]dbus.Variant {
 	o := map[string]dbus.Variant{}

@@ -182,6 +182,12 @@ func (p *Process) Terminate() {
 	}
 }
 
+// Signal sends a signal to the program alone. One that has gone gets none.
+func (p *Process) Signal(s syscall.Signal) (err error) {
+	p.alive(func() { err = unix.Kill(p.pid, s) })
+	return err
+}
+
 // Kill ends all of it at once. It does not wait.
 func (p *Process) Kill() {
 	p.end()

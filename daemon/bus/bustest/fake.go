@@ -284,6 +284,32 @@ func (f *Fake) ResizeSet(_ context.Context, id string, o api.ResizeOptions) (don
 	return done, err
 }
 
+// VerifySet implements api.Service: it finds what was put into the manifest as verified, or that all is good.
+func (f *Fake) VerifySet(_ context.Context, id string, progress func(string)) (v *api.Verification, err error) {
+	progress("verify postgresql")
+	err = f.change(id, func(i int) error {
+		if f.sets[i].Verified == nil {
+			f.sets[i].Verified = &api.Verification{OK: true, Checks: []api.Check{{Writer: "postgresql", Duration: time.Second}}}
+		}
+		v = f.sets[i].Verified
+		return nil
+	})
+	return v, err
+}
+
+// ReportSet implements api.Service.
+func (f *Fake) ReportSet(_ context.Context, id string, o api.ReportOptions) (r *api.Report, err error) {
+	err = f.change(id, func(i int) error {
+		if f.sets[i].Reported != nil && !o.Force {
+			return api.Errorf(api.Invalid, "it was reported on already")
+		}
+		r = &api.Report{Outcome: o.Outcome, By: o.By, Writers: []api.Told{{Writer: "postgresql", Duration: time.Second}}}
+		f.sets[i].Reported = r
+		return nil
+	})
+	return r, err
+}
+
 // Writers implements api.Service.
 func (f *Fake) Writers() []api.Writer {
 	return []api.Writer{

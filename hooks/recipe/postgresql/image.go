@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -127,7 +126,7 @@ func (i image) settings(socket string) []string {
 // socket, and no process beside it. unsafe spares the writing out of what will be thrown away.
 func (i image) recover(ctx context.Context, unsafe bool) error {
 	// It names the live server, which would count as running here.
-	if err := os.Remove(filepath.Join(i.data, "postmaster.pid")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := remove(filepath.Join(i.data, "postmaster.pid")); err != nil {
 		return err
 	}
 	args := append([]string{"--single"}, i.settings("/tmp")...)
@@ -186,8 +185,9 @@ func (i image) start(program string, args ...string) (*running, error) {
 		return nil, err
 	}
 	defer w.Close()
+	path := filepath.Join(i.programs, program)
 	p, err := child.Start(child.Command{
-		Path: filepath.Join(i.programs, program), Args: append([]string{program}, args...),
+		Path: path, Args: append([]string{path}, args...), // by it the server finds its other programs
 		Env: append(os.Environ(), "LC_ALL=C"), Stdout: w, Orphaned: unix.SIGQUIT, Whole: true,
 	})
 	if err != nil {
