@@ -102,7 +102,7 @@ type Component struct {
 	Name          string
 	Paths         []string
 	Excludes      []string
-	LogFiles      []string // of Paths, those that post may let the writer truncate
+	LogFiles      []string // of Paths, those that report may let the writer truncate
 	RestoreMethod string
 }
 

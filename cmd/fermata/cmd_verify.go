@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -32,7 +33,7 @@ manifest. Exit status 1: something is damaged, or nothing could be checked.`,
 				if a.json {
 					err = a.printJSON(v)
 				} else {
-					a.printVerification(v)
+					a.printRows(checkRows(v))
 				}
 				if err == nil && !v.OK {
 					err = api.Errorf(api.Failed, "%s", unsound(v))
@@ -57,8 +58,13 @@ func unsound(v *api.Verification) string {
 	return fmt.Sprintf("%d of %s failed", failed, plural(len(v.Checks), "check"))
 }
 
-func (a *app) printVerification(v *api.Verification) {
-	printTable(a, checkRows(v)[0], nil, checkRows(v)[1:])
+// printRows prints a table whose first row is the head.
+func (a *app) printRows(rows [][]string) {
+	var head []string
+	for _, name := range rows[0] {
+		head = append(head, strings.ToUpper(name))
+	}
+	printTable(a, head, nil, rows[1:])
 }
 
 func checkRows(v *api.Verification) [][]string {
@@ -96,8 +102,7 @@ told could not be.`,
 				if a.json {
 					err = a.printJSON(r)
 				} else {
-					rows := toldRows(r)
-					printTable(a, rows[0], nil, rows[1:])
+					a.printRows(toldRows(r))
 				}
 				for _, w := range r.Writers {
 					if err == nil && w.Error != "" {

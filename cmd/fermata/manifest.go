@@ -65,7 +65,7 @@ func (a *app) printHead(m *api.Manifest) {
 		add("verified", instant(m.Verified.Time)+": "+result)
 	}
 	if m.Reported != nil {
-		add("backup", m.Reported.Outcome+", said "+cmp.Or(m.Reported.By, "somebody")+" at "+instant(m.Reported.Time))
+		add("backup", m.Reported.Outcome+", said by "+cmp.Or(m.Reported.By, "somebody")+" at "+instant(m.Reported.Time))
 	}
 	add("labels", labelText(m.Labels))
 	printTable(a, nil, nil, rows)

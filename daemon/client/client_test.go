@@ -107,6 +107,15 @@ func TestLifeOfASet(t *testing.T) {
 	if _, err := c.ResizeSet(ctx, m.ID, api.ResizeOptions{}); api.Of(err) != api.Invalid {
 		t.Errorf("resized to nothing: %v", err)
 	}
+	if v, err := c.VerifySet(ctx, "latest:db", nil); err != nil || !v.OK || v.Checks[0].Writer != "postgresql" {
+		t.Errorf("verified: %+v, %v", v, err)
+	}
+	if r, err := c.ReportSet(ctx, m.ID, api.ReportOptions{Outcome: api.BackupOK, By: "nobody"}); err != nil || r.Outcome != api.BackupOK || r.By == "nobody" || r.By == "" {
+		t.Errorf("reported: %+v, %v", r, err)
+	}
+	if _, err := c.ReportSet(ctx, m.ID, api.ReportOptions{Outcome: "fine", Force: true}); api.Of(err) != api.Invalid {
+		t.Errorf("reported what is no outcome: %v", err)
+	}
 	if err := c.UmountSet(ctx, m.ID); err != nil {
 		t.Error(err)
 	}

@@ -3,6 +3,7 @@
 package system
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -42,10 +43,13 @@ func stateOf(t *testing.T, data string) string {
 
 // The server recovers on the snapshot, where nothing of the host can be reached; what is kept of that is read-only, and was
 // shut down in an orderly way. The live server notices nothing.
+//
+// Then it is verified: a server can be had from it, and not any more when a page is overwritten.
 func TestRecoverPostgreSQL(t *testing.T) {
-	load, point := postgresSet(t, "recover: true\n")
+	load, point := postgresSet(t, "recover: true\nverify: true\ncomponents: [{name: cluster, paths: [/srv/v1/pg]}]\n")
 	m := create(t, "--policy", "db")
 	load.committing(t)
+	table := strings.TrimSpace(labtest.Run(t, "runuser", "-u", "postgres", "--", "psql", "-h", "/run/postgresql", "-Atc", "select pg_relation_filepath('t')"))
 	if len(m.Writers) != 1 || m.Consistency != api.Application {
 		t.Fatalf("got %+v", m)
 	}
@@ -67,6 +71,39 @@ func TestRecoverPostgreSQL(t *testing.T) {
 		t.Error("the image has a server")
 	}
 	must(t, "snapshot", "umount", m.ID)
+
+	before := snapshotLVs(t)
+	var v api.Verification
+	decode(t, must(t, "snapshot", "verify", m.ID, "--json"), &v)
+	if !v.OK || len(v.Checks) != 1 || v.Checks[0].Writer != "pg" || !strings.Contains(fmt.Sprint(v.Checks[0].Data), "pg_amcheck") {
+		t.Errorf("verified: %+v", v)
+	}
+	damage(t, m.Volumes[0].Name, "pg/"+table)
+	a := fermata(t, "snapshot", "verify", m.ID)
+	if a.status != 1 || !strings.Contains(a.stdout, "pg_amcheck") {
+		t.Errorf("a damaged set: exit status %d: %s%s", a.status, a.stdout, a.stderr)
+	}
+	decode(t, must(t, "snapshot", "show", m.ID, "--json"), &m)
+	if m.Verified == nil || m.Verified.OK {
+		t.Errorf("the manifest has %+v", m.Verified)
+	}
+	if after := snapshotLVs(t); after != before {
+		t.Errorf("left behind: %s, before %s", after, before)
+	}
+	load.committing(t)
+}
+
+// damage overwrites the first page of a file in a snapshot.
+func damage(t *testing.T, lv, file string) {
+	t.Helper()
+	dir := t.TempDir()
+	labtest.Run(t, "lvchange", "--permission", "rw", lv)
+	labtest.Run(t, "lvchange", "-ay", "-K", lv)
+	labtest.Run(t, "mount", "/dev/"+lv, dir)
+	labtest.Run(t, "dd", "if=/dev/urandom", "of="+filepath.Join(dir, file), "bs=8k", "count=1", "conv=notrunc")
+	labtest.Run(t, "umount", dir)
+	labtest.Run(t, "lvchange", "-an", lv)
+	labtest.Run(t, "lvchange", "--permission", "r", lv)
 }
 
 // A recovery that takes too long is ended, with everything that it has started, and the set is not made.

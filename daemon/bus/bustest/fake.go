@@ -289,7 +289,7 @@ func (f *Fake) VerifySet(_ context.Context, id string, progress func(string)) (v
 	progress("verify postgresql")
 	err = f.change(id, func(i int) error {
 		if f.sets[i].Verified == nil {
-			f.sets[i].Verified = &api.Verification{OK: true, Checks: []api.Check{{Writer: "postgresql", Duration: time.Second}}}
+			f.sets[i].Verified = &api.Verification{Time: f.sets[i].Created.Add(time.Hour), OK: true, Checks: []api.Check{{Writer: "postgresql", Duration: time.Second}}}
 		}
 		v = f.sets[i].Verified
 		return nil
@@ -303,7 +303,7 @@ func (f *Fake) ReportSet(_ context.Context, id string, o api.ReportOptions) (r *
 		if f.sets[i].Reported != nil && !o.Force {
 			return api.Errorf(api.Invalid, "it was reported on already")
 		}
-		r = &api.Report{Outcome: o.Outcome, By: o.By, Writers: []api.Told{{Writer: "postgresql", Duration: time.Second}}}
+		r = &api.Report{Outcome: o.Outcome, Time: f.sets[i].Created.Add(2 * time.Hour), By: o.By, Writers: []api.Told{{Writer: "postgresql", Duration: time.Second}}}
 		f.sets[i].Reported = r
 		return nil
 	})
