@@ -49,7 +49,7 @@ func TestRecoverPostgreSQL(t *testing.T) {
 	load, point := postgresSet(t, "recover: true\nverify: true\ncomponents: [{name: cluster, paths: [/srv/v1/pg]}]\n")
 	m := create(t, "--policy", "db")
 	load.committing(t)
-	table := strings.TrimSpace(labtest.Run(t, "runuser", "-u", "postgres", "--", "psql", "-h", "/run/postgresql", "-Atc", "select pg_relation_filepath('t')"))
+	table := strings.TrimSpace(labtest.Run(t, "env", "-C", "/", "runuser", "-u", "postgres", "--", "psql", "-h", "/run/postgresql", "-Atc", "select pg_relation_filepath('t')"))
 	if len(m.Writers) != 1 || m.Consistency != api.Application {
 		t.Fatalf("got %+v", m)
 	}
@@ -100,10 +100,10 @@ func damage(t *testing.T, lv, file string) {
 	labtest.Run(t, "lvchange", "--permission", "rw", lv)
 	labtest.Run(t, "lvchange", "-ay", "-K", lv)
 	labtest.Run(t, "mount", "/dev/"+lv, dir)
+	defer labtest.Run(t, "lvchange", "--permission", "r", lv)
+	defer labtest.Run(t, "lvchange", "-an", lv)
+	defer labtest.Run(t, "umount", dir)
 	labtest.Run(t, "dd", "if=/dev/urandom", "of="+filepath.Join(dir, file), "bs=8k", "count=1", "conv=notrunc")
-	labtest.Run(t, "umount", dir)
-	labtest.Run(t, "lvchange", "-an", lv)
-	labtest.Run(t, "lvchange", "--permission", "r", lv)
 }
 
 // A recovery that takes too long is ended, with everything that it has started, and the set is not made.
