@@ -81,10 +81,10 @@ func (d *Daemon) resizeOne(ctx context.Context, s provider.Snapshot, o api.Resiz
 	}
 	size := o.Size
 	if u, ok := p.(provider.Usager); ok {
-		usage, err := u.Usage(s)
+		usage := d.usagesOf(ctx, p, u, []provider.Snapshot{s})[usageKey(s)]
 		switch {
-		case err != nil:
-			return err
+		case usage.unknown != nil:
+			return classed(api.Failed, usage.unknown)
 		case usage.Invalid:
 			return api.Errorf(api.Invalid, "the snapshot of %s is lost already: its copy-on-write area has overflowed", s.Origin)
 		case o.Grow:
@@ -95,7 +95,8 @@ func (d *Daemon) resizeOne(ctx context.Context, s provider.Snapshot, o api.Resiz
 	} else if o.Grow {
 		return api.Errorf(api.Invalid, "provider %s does not tell how large the copy-on-write area of %s is: say a size without +", p.Name(), s.Origin)
 	}
-	if err := p.(provider.Resizer).Resize(ctx, s, size); err != nil {
+	resize := func() error { return p.(provider.Resizer).Resize(ctx, s, size) }
+	if err := d.change(ctx, p.Name(), "resizing "+s.Name, "resize "+s.Name, nil, resize); err != nil {
 		return classed(api.Failed, err)
 	}
 	d.o.Log.Info("copy-on-write area resized", "set", s.Set.ID, "snapshot", s.Name, "size", size)

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/fermata-project/fermata/daemon/api"
 	"github.com/fermata-project/fermata/dm/provider"
@@ -71,5 +72,61 @@ func TestResizeSet(t *testing.T) {
 	}
 	if _, err := d.ResizeSet(t.Context(), id, api.ResizeOptions{Volume: "alpha/a", Size: 1000}); err == nil || !strings.Contains(err.Error(), "is lost already") {
 		t.Errorf("a lost one: %v", err)
+	}
+}
+
+// stuckResize is a provider that does not return from one of the calls of a resize.
+type stuckResize struct {
+	growing
+	at   string
+	free chan struct{}
+}
+
+func (s stuckResize) Usage(x provider.Snapshot) (provider.Usage, error) {
+	if s.at == "usage" {
+		<-s.free
+	}
+	return s.growing.Usage(x)
+}
+
+func (s stuckResize) Resize(ctx context.Context, x provider.Snapshot, size uint64) error {
+	if s.at == "resize" {
+		<-s.free
+	}
+	return s.growing.Resize(ctx, x, size)
+}
+
+// What a resize asks of the kernel can hang: it ends in time, is named, and is not asked again.
+func TestStuckResize(t *testing.T) {
+	for at, want := range map[string]string{"usage": "cannot ask provider alpha how full its snapshots are", "resize": "cannot resize "} {
+		t.Run(at, func(t *testing.T) {
+			_, d, id := mountable(t)
+			d.changeLimit = 200 * time.Millisecond
+			usage := map[string]*provider.Usage{"alpha/a": {Size: 100}, "alpha/b": {Size: 100}}
+			free := make(chan struct{})
+			for i, p := range d.o.Providers {
+				if p.Name() == "alpha" {
+					d.o.Providers[i] = stuckResize{growing{p, usage}, at, free}
+				}
+			}
+			for _, class := range []api.Class{api.Timeout, api.Refused} {
+				_, err := d.ResizeSet(t.Context(), id, api.ResizeOptions{Volume: "alpha/a", Size: 200})
+				if api.Of(err) != class || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "has not returned for") {
+					t.Errorf("want %s: got %v", class, err)
+				}
+			}
+			if p := strings.Join(d.Status().Problems, "\n"); !strings.Contains(p, "has not returned for") {
+				t.Errorf("problems: %q", p)
+			}
+			close(free)
+			for end := time.Now().Add(10 * time.Second); len(d.Status().Problems) > 0; time.Sleep(time.Millisecond) {
+				if time.Now().After(end) {
+					t.Fatalf("problems: %q", d.Status().Problems)
+				}
+			}
+			if _, err := d.ResizeSet(t.Context(), id, api.ResizeOptions{Volume: "alpha/a", Size: 300}); err != nil || usage["alpha/a"].Size != 300 {
+				t.Errorf("got %v, %d bytes", err, usage["alpha/a"].Size)
+			}
+		})
 	}
 }
