@@ -293,8 +293,8 @@ func (d *Daemon) resumeClones(ctx context.Context) error {
 	if d.o.Clones == nil {
 		return nil
 	}
-	records, err := d.o.Clones.Load()
-	errs := []error{err}
+	records, _ := d.o.Clones.Load() // what it could not read was told when the snapshots were listed
+	var errs []error
 	for _, r := range records {
 		switch exists := d.exists(r.Source); {
 		case r.State == clone.Complete && !r.Keep && exists:

@@ -288,6 +288,7 @@ func TestCloneFails(t *testing.T) {
 				}
 				w.remain(t, d, source)
 				w.empty(t)
+				d.o.Clones.Index = filepath.Join(w.dir, "state", "clones")
 				if err := d.refresh(t.Context()); err != nil {
 					t.Error(err)
 				}
@@ -393,6 +394,82 @@ func TestCloneRecovery(t *testing.T) {
 			w.remain(t, again, left...)
 		})
 	}
+}
+
+// The index of clones is lost together with the whole state directory: the directories that policies name have them, and
+// what their records say of them.
+func TestCloneWithoutState(t *testing.T) {
+	w := newWorld(t)
+	d, content := w.copier(t)
+	stop := started(t, d)
+	m, err := d.CreateSet(t.Context(), w.request(0, false, false), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	if err := os.RemoveAll(filepath.Join(w.dir, "state")); err != nil {
+		t.Fatal(err)
+	}
+	again, _ := w.copier(t)
+	again.o.Clones.Known = []string{filepath.Join(w.dir, "clones")}
+	defer started(t, again)()
+	back, _, err := again.find(m.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if back.State != api.Complete || back.Consistency != m.Consistency || !back.Created.Equal(m.Created.Truncate(time.Microsecond)) || back.Policy != m.Policy || len(back.Volumes) != 2 {
+		t.Errorf("got %+v", back)
+	}
+	for i, v := range back.Volumes {
+		if was := m.Volumes[i]; v.Volume != was.Volume || v.MountPoint != was.MountPoint || v.FSType != was.FSType || v.Name != was.Name || v.Size != was.Size {
+			t.Errorf("got %+v, was %+v", v, was)
+		}
+	}
+	back.CloneOf = m.CloneOf
+	w.cloned(t, again, &back, content)
+}
+
+// A clone whose record cannot be read is listed as damaged, and can be deleted; one that is no clone is told of.
+func TestDamagedClone(t *testing.T) {
+	w := newWorld(t)
+	d, _ := w.copier(t)
+	stop := started(t, d)
+	m, err := d.CreateSet(t.Context(), w.request(0, false, false), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	for _, dir := range []string{m.ID, "theirs"} {
+		if err := os.MkdirAll(filepath.Join(w.dir, "clones", dir), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(w.dir, "clones", dir, "record.json"), []byte("{"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	again, _ := w.copier(t)
+	again.o.Clones.Known = []string{filepath.Join(w.dir, "clones")}
+	stop = started(t, again)
+	back, _, err := again.find(m.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if back.State != api.Damaged || !strings.Contains(strings.Join(back.Reasons, "\n"), "/record.json: unexpected end of JSON input") {
+		t.Errorf("got %+v", back)
+	}
+	if p := again.Status().Problems; len(p) != 1 || !strings.Contains(p[0], "cannot read the clone in "+filepath.Join(w.dir, "clones", "theirs")) {
+		t.Errorf("problems: %q", p)
+	}
+	w.remain(t, again, m.ID)
+	if err := again.DeleteSet(t.Context(), m.ID); err != nil {
+		t.Error(err)
+	}
+	w.remain(t, again)
+	stop()
+	if err := os.RemoveAll(filepath.Join(w.dir, "clones", "theirs")); err != nil {
+		t.Fatal(err)
+	}
+	w.empty(t)
 }
 
 // What cannot be copied is refused before anything is touched.

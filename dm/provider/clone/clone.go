@@ -16,7 +16,8 @@
 // The directory is root's, like every folder above it: what is read from it decides what is deleted.
 //
 // So that clones in any directory are found, an index directory holds a symbolic link to each, made before the copy
-// begins. A lost index costs nothing for the directories that policies name.
+// begins. A lost index costs nothing for the directories that policies name. A clone whose record is lost or damaged is
+// listed as lost: it takes room, and can be deleted.
 package clone
 
 import (
@@ -39,6 +40,7 @@ const (
 	Copying  State = "copying"  // or being verified; no snapshot yet
 	Complete State = "complete" // verified
 	Deleting State = "deleting" // nothing of it counts any more
+	Damaged  State = "damaged"  // never saved: its record cannot be read
 )
 
 // Record is the document of one clone.
@@ -55,7 +57,8 @@ type Record struct {
 	Volumes     []Volume        `json:"volumes"`
 	Manifest    json.RawMessage `json:"manifest,omitempty"` // the set's document, of its owner's making
 
-	dir string
+	dir    string
+	unread error // why it is Damaged
 }
 
 // Volume is one image of a clone.
@@ -170,38 +173,44 @@ func (s Store) Save(r Record) error {
 	return syncDir(r.dir)
 }
 
-// Load reads all records. What cannot be read is left out and named in the error; a link to nothing is neither.
+// errUnlisted: nobody knows which clones there are.
+var errUnlisted = errors.New("cannot list the clones")
+
+// Load finds all clones. One whose record cannot be read comes as Damaged; what cannot be looked at is named in the error,
+// and a link to nothing is neither.
 func (s Store) Load() ([]Record, error) {
-	dirs := map[string]bool{}
+	linked := map[string]bool{} // by directory: whether the index has it
 	links, err := os.ReadDir(s.Index)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("cannot list the clones: %w", err)
+		return nil, fmt.Errorf("%w: %w", errUnlisted, err)
 	}
 	for _, l := range links {
 		if dir, err := filepath.EvalSymlinks(s.link(l.Name())); err == nil {
-			dirs[dir] = true
+			linked[dir] = true
 		}
 	}
+	var errs []error
 	for _, known := range s.Known {
 		entries, err := os.ReadDir(known)
-		if err != nil {
-			continue // not there, or not mounted now
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // else it is not mounted now
+			errs = append(errs, fmt.Errorf("cannot look for clones in %s: %w", known, err))
 		}
 		for _, e := range entries {
 			if dir, err := filepath.EvalSymlinks(filepath.Join(known, e.Name())); err == nil && e.IsDir() {
-				dirs[dir] = true
+				linked[dir] = linked[dir]
 			}
 		}
 	}
 	var out []Record
-	var errs []error
-	for dir := range dirs {
+	for dir, sure := range linked {
 		r, err := s.read(dir)
+		if err != nil {
+			r, err = s.damaged(dir, sure, err)
+		}
 		switch {
-		case errors.Is(err, fs.ErrNotExist): // a crash came before the record, or it is another directory
 		case err != nil:
 			errs = append(errs, fmt.Errorf("cannot read the clone in %s: %w", dir, err))
-		default:
+		case r.ID != "":
 			out = append(out, r)
 		}
 	}
@@ -253,9 +262,8 @@ func (s Store) Remove(r Record) error {
 			errs = append(errs, err)
 		}
 	}
-	for i := range r.Volumes {
-		remove(r.Image(i))
-		remove(sumsOf(r.Image(i)))
+	for _, name := range r.files() {
+		remove(filepath.Join(r.dir, name))
 	}
 	remove(filepath.Join(r.dir, recordName+".new"))
 	if len(errs) == 0 {
@@ -274,28 +282,4 @@ func syncDir(dir string) error {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
-}
-
-// snapshots are what a clone is to the catalogue.
-func (r Record) snapshots() []provider.Snapshot {
-	var out []provider.Snapshot
-	if r.State == Copying {
-		return nil
-	}
-	for i, v := range r.Volumes {
-		info, err := os.Lstat(r.Image(i))
-		if err != nil && r.State == Complete {
-			continue // the set has lost it
-		}
-		invalid := ""
-		if err == nil && uint64(info.Size()) != v.Size {
-			invalid = fmt.Sprintf("its image has %d bytes and had %d", info.Size(), v.Size)
-		}
-		out = append(out, provider.Snapshot{
-			Provider: Name, Set: provider.Set{ID: r.ID, Policy: r.Policy, Members: len(r.Volumes)}, Name: r.Image(i), Origin: v.Origin,
-			Armed: r.State == Deleting, MountPoint: v.MountPoint, FSType: v.FSType, Options: v.Options, Consistency: r.Consistency,
-			Created: r.Created, Size: v.Size, Invalid: invalid,
-		})
-	}
-	return out
 }

@@ -35,7 +35,7 @@ func made(t *testing.T) (Store, Record) {
 
 func list(t *testing.T, s Store) []provider.Snapshot {
 	t.Helper()
-	snaps, err := (&Provider{s}).Snapshots(t.Context())
+	snaps, err := (&Provider{Store: s}).Snapshots(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +44,7 @@ func list(t *testing.T, s Store) []provider.Snapshot {
 
 func TestStates(t *testing.T) {
 	s, r := made(t)
-	p := &Provider{s}
+	p := &Provider{Store: s}
 	if snaps := list(t, s); len(snaps) != 0 {
 		t.Errorf("a copy that is not complete is listed: %+v", snaps)
 	}
@@ -122,10 +122,79 @@ func TestBadRecords(t *testing.T) {
 			if err := os.WriteFile(file, []byte(change(string(b))), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if got, err := s.Load(); err == nil || len(got) != 0 {
+			got, err := s.Load()
+			if err != nil || len(got) != 1 || got[0].State != Damaged {
 				t.Errorf("got %+v, %v", got, err)
 			}
+			lost(t, s, r)
 		})
+	}
+}
+
+// lost checks that a clone is listed as lost, and can be deleted all the same, with all that is of it and no more.
+func lost(t *testing.T, s Store, r Record) {
+	t.Helper()
+	p := &Provider{Store: s}
+	snaps, err := p.Snapshots(t.Context())
+	if err != nil || len(snaps) != 1 || snaps[0].Set.ID != r.ID || snaps[0].Armed || !strings.Contains(snaps[0].Invalid, "cannot read "+filepath.Join(r.Dir(), recordName)) {
+		t.Fatalf("got %+v, %v", snaps, err)
+	}
+	mine := filepath.Join(r.Dir(), "mine.img")
+	if err := os.WriteFile(mine, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(p.Mark(t.Context(), snaps), p.Delete(t.Context(), snaps)); !errors.Is(err, unix.ENOTEMPTY) {
+		t.Errorf("deletion of a directory that holds more: %v", err)
+	}
+	if left, err := os.ReadDir(r.Dir()); err != nil || len(left) != 1 || left[0].Name() != "mine.img" {
+		t.Errorf("left: %v, %v", left, err)
+	}
+	if snaps := list(t, s); len(snaps) != 0 {
+		t.Errorf("afterwards: %+v", snaps)
+	}
+}
+
+// A clone whose record is lost is known by its images; what is no clone is not listed, and told of if it looks like one.
+func TestLostRecords(t *testing.T) {
+	s, r := made(t)
+	record := filepath.Join(r.Dir(), recordName)
+	if err := os.Remove(record); err != nil {
+		t.Fatal(err)
+	}
+	for name, s := range map[string]Store{"the index": {Index: s.Index}, "a known directory": {Index: "/nonexistent", Known: s.Known}} {
+		if got, err := s.Load(); err != nil || len(got) != 1 || got[0].State != Damaged || got[0].ID != r.ID {
+			t.Errorf("by %s: got %+v, %v", name, got, err)
+		}
+	}
+	lost(t, s, r)
+
+	s, r = made(t)
+	s.Index = "/nonexistent"
+	for name, text := range map[string]string{"nothing": "", "theirs": "{"} {
+		dir := filepath.Join(filepath.Dir(r.Dir()), name)
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if text == "" {
+			continue
+		}
+		if err := os.WriteFile(filepath.Join(dir, recordName), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := &Provider{Store: s}
+	snaps, err := p.Snapshots(t.Context())
+	if problems := p.Problems(); err != nil || len(snaps) != 0 || len(problems) != 1 || !strings.Contains(problems[0], "/theirs: ") {
+		t.Errorf("got %+v, %v, problems %q", snaps, err, problems)
+	}
+}
+
+// If nobody knows which clones there are, it is told as that.
+func TestUnreadableIndex(t *testing.T) {
+	s, _ := made(t)
+	s.Index = filepath.Join(s.Known[0], "20261120T114653_0002", recordName) // no directory
+	if snaps, err := (&Provider{Store: s}).Snapshots(t.Context()); !errors.Is(err, unix.ENOTDIR) || snaps != nil {
+		t.Errorf("got %+v, %v", snaps, err)
 	}
 }
 
@@ -187,14 +256,14 @@ func TestLinks(t *testing.T) {
 	if err := errors.Join(s.Save(r), os.Remove(r.Image(0)), os.Symlink(victim, r.Image(0))); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := (&Provider{s}).Expose(t.Context(), provider.Snapshot{Name: r.Image(0)}); !errors.Is(err, unix.ELOOP) {
+	if _, err := (&Provider{Store: s}).Expose(t.Context(), provider.Snapshot{Name: r.Image(0)}); !errors.Is(err, unix.ELOOP) {
 		t.Errorf("exposed through a link: %v", err)
 	}
 	record := filepath.Join(r.Dir(), recordName)
 	if err := errors.Join(os.Rename(record, victim), os.Symlink(victim, record)); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := s.Load(); !errors.Is(err, unix.ELOOP) || len(got) != 0 {
+	if got, err := s.Load(); err != nil || len(got) != 1 || !errors.Is(got[0].unread, unix.ELOOP) {
 		t.Errorf("a record through a link: %+v, %v", got, err)
 	}
 }

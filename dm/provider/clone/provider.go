@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
 
 	"github.com/fermata-project/fermata/dm/loop"
 	"github.com/fermata-project/fermata/dm/provider"
@@ -15,7 +17,12 @@ import (
 const Name = "clone"
 
 // Provider has the complete clones for snapshots. It makes none in a set: they are made from the snapshots of one.
-type Provider struct{ Store }
+type Provider struct {
+	Store
+
+	mu     sync.Mutex
+	unread error // what Load could not look at the last time
+}
 
 var errNoSnapshots = fmt.Errorf("%w: it copies finished snapshots (--method clone)", provider.ErrNoVolumes)
 
@@ -35,10 +42,16 @@ func (*Provider) Prepare(context.Context, provider.Set, []provider.Volume) (prov
 	return nil, errNoSnapshots
 }
 
-// Snapshots lists the images of clones that are complete, or whose deletion is not. A record that cannot be read costs its
-// clone, and not the sets of all other providers: Load tells of it.
+// Snapshots lists the images of clones that are complete, or whose deletion is not, and those whose record cannot be read,
+// as lost. What may be no clone at all costs no set: Problems tells of it.
 func (p *Provider) Snapshots(context.Context) ([]provider.Snapshot, error) {
-	records, _ := p.Load()
+	records, err := p.Load()
+	if errors.Is(err, errUnlisted) {
+		return nil, err
+	}
+	p.mu.Lock()
+	p.unread = err
+	p.mu.Unlock()
 	var out []provider.Snapshot
 	for _, r := range records {
 		out = append(out, r.snapshots()...)
@@ -46,9 +59,22 @@ func (p *Provider) Snapshots(context.Context) ([]provider.Snapshot, error) {
 	return out, nil
 }
 
+// Problems are what could not be looked at when the clones were last listed.
+func (p *Provider) Problems() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.unread == nil {
+		return nil
+	}
+	return strings.Split(p.unread.Error(), "\n")
+}
+
 // Mark notes that clones are being deleted.
 func (p *Provider) Mark(_ context.Context, snaps []provider.Snapshot) error {
 	return p.each(snaps, func(r Record) error {
+		if r.State == Damaged { // it can be none that looks whole
+			return nil
+		}
 		r.State = Deleting
 		return p.Save(r)
 	})
@@ -76,7 +102,7 @@ func (p *Provider) each(snaps []provider.Snapshot, do func(Record) error) error 
 			continue
 		}
 		done[dir] = true
-		r, err := p.read(dir)
+		r, err := p.find(dir)
 		if err == nil {
 			err = do(r)
 		}
