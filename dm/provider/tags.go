@@ -112,13 +112,7 @@ func parseTags(tags []string) (s Snapshot, ok bool) {
 		values[key] = untag(value)
 	}
 	for key, value := range values {
-		for n := 1; ; n++ {
-			more, found := values[key+"."+strconv.Itoa(n)]
-			if !found {
-				break
-			}
-			value += more
-		}
+		value += continued(values, key)
 		switch key {
 		case "set":
 			s.Set.ID, ok = value, value != ""
@@ -145,4 +139,16 @@ func parseTags(tags []string) (s Snapshot, ok bool) {
 		}
 	}
 	return s, ok
+}
+
+// continued is what a value's further tags hold: see longTag. A disk from elsewhere may have very many.
+func continued(values map[string]string, key string) string {
+	var b strings.Builder
+	for n := 1; ; n++ {
+		more, found := values[key+"."+strconv.Itoa(n)]
+		if !found {
+			return b.String()
+		}
+		b.WriteString(more)
+	}
 }

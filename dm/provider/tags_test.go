@@ -8,13 +8,15 @@ import (
 	"testing"
 )
 
+// legalTag is what lvm(8) allows a tag to be.
+var legalTag = regexp.MustCompile(`^[A-Za-z0-9_+.\-/=!:&#]+$`)
+
 func TestTagsRoundTrip(t *testing.T) {
-	allowed := regexp.MustCompile(`^[A-Za-z0-9_+.\-/=!:&#]+$`)
 	set := Set{ID: "20261120T114653_7f3a", Policy: "db", Members: 2}
 	v := Volume{Name: "vg/home", MountPoint: "/srv/a b\n#é%", FSType: "ext4"}
 	tags := append(tagsOf(Host{"0123456789abcdef", "web 1"}, set, v), finalTags(Final{"application", 1700000000000000})...)
 	for _, tag := range tags {
-		if !allowed.MatchString(tag) {
+		if !legalTag.MatchString(tag) {
 			t.Errorf("LVM does not allow %q", tag)
 		}
 	}
@@ -43,6 +45,49 @@ func TestLongTags(t *testing.T) {
 			t.Errorf("of %d bytes %d came back", len(point), len(got.MountPoint))
 		}
 	}
+}
+
+// Whatever tags a disk has: what is read of them does not depend on their order, and comes back when it is written again.
+func FuzzTags(f *testing.F) {
+	set := Set{ID: "20261120T114653_7f3a", Policy: "db", Members: 2}
+	vol := Volume{Name: "vg/home", MountPoint: "/srv/a b\n#é%", FSType: "btrfs", Options: "subvol=/@home"}
+	f.Add(strings.Join(append(tagsOf(Host{"0123456789abcdef", "web 1"}, set, vol), finalTags(Final{"application", 1700000000000000})...), "\n"))
+	f.Add(strings.Join(tagsOf(Host{}, set, Volume{Name: "vg/v", MountPoint: strings.Repeat("/ ", 700)}), "\n"))
+	f.Add("fermata.armed\nfermata.scratch\nfermata.set=x\nfermata.set.1=y\nfermata.members=-1\nfermata.created=99999999999999999999\nbackup")
+	f.Add("fermata.\nfermata.=\nfermata.set\nfermata.set=#\nfermata.policy=#0\nfermata.mount=#2f#zz")
+	f.Fuzz(func(t *testing.T, text string) {
+		tags := strings.Split(text, "\n")
+		s, ok := parseTags(tags)
+		keys := map[string]bool{}
+		for _, tag := range tags {
+			key, _, _ := strings.Cut(tag, "=")
+			keys[key] = true
+		}
+		if reversed := slices.Clone(tags); len(keys) == len(tags) { // of two with one key either may count
+			slices.Reverse(reversed)
+			if again, ok2 := parseTags(reversed); ok != ok2 || !reflect.DeepEqual(s, again) {
+				t.Errorf("in another order %q is %+v, and was %+v", tags, again, s)
+			}
+		}
+		if !ok {
+			return
+		}
+		v := Volume{Name: s.Origin, MountPoint: s.MountPoint, FSType: s.FSType, Options: s.Options}
+		written := append(tagsOf(Host{s.Machine, s.Host}, s.Set, v), finalTags(Final{s.Consistency, s.Created})...)
+		for _, tag := range written {
+			if !legalTag.MatchString(tag) {
+				t.Errorf("LVM does not allow %q", tag)
+			}
+		}
+		armed, scratch := s.Armed, s.Scratch
+		s.Armed, s.Scratch = true, false
+		if again, ok := parseTags(written); !ok || !reflect.DeepEqual(s, again) {
+			t.Errorf("%q is %+v, and written again %+v", tags, s, again)
+		}
+		if slices.Contains(tags, tagArmed) != armed || slices.Contains(tags, tagScratch) != scratch {
+			t.Errorf("%q: armed %v, scratch %v", tags, armed, scratch)
+		}
+	})
 }
 
 func TestUntagGarbage(t *testing.T) {
