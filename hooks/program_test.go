@@ -48,15 +48,6 @@ func TestLookup(t *testing.T) {
 	}
 }
 
-func hook(t *testing.T, dir string, m fs.FileMode) string {
-	path := filepath.Join(dir, "hook")
-	if err := os.WriteFile(path, []byte("#!/bin/sh\n"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	mode(t, path, m)
-	return path
-}
-
 func mode(t *testing.T, path string, m fs.FileMode) {
 	if err := os.Chmod(path, m); err != nil {
 		t.Fatal(err)
@@ -65,7 +56,11 @@ func mode(t *testing.T, path string, m fs.FileMode) {
 
 // New refuses what is not to be trusted when root would run it.
 func TestNewChecksOwnership(t *testing.T) {
-	path := hook(t, t.TempDir(), 0o757)
+	path := filepath.Join(t.TempDir(), "hook")
+	if err := os.WriteFile(path, []byte("#!/bin/sh\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	mode(t, path, 0o757)
 	_, err := New(Spec{Name: "w", Session: []string{path}})
 	if root := os.Geteuid() == 0; errors.Is(err, ownership.ErrUntrusted) != root {
 		t.Errorf("New() = %v as root: %t", err, root)
@@ -88,7 +83,7 @@ func TestIdentity(t *testing.T) {
 	} else if _, err := child.Identify("root", ""); !errors.Is(err, syscall.EPERM) {
 		t.Errorf("Identify(root) = %v", err)
 	}
-	path := hook(t, t.TempDir(), 0o755)
+	path := filepath.Join(t.TempDir(), "hook")
 	script := `read -r x; echo "ok {\"user\":\"$(id -un)\",\"groups\":\"$(id -G)\",\"name\":\"$USER\"}"; read -r x`
 	if err := os.WriteFile(path, []byte(script), 0o755); err != nil {
 		t.Fatal(err)
