@@ -293,6 +293,12 @@ func (f *fakeFilesystem) Thaw() error {
 }
 
 func (f *fakeFilesystem) fithaw() error {
+	f.mu.Lock()
+	g := f.guard
+	f.mu.Unlock()
+	for g != nil && g.died.Load() && slices.Contains(f.suspended(), dm.Dev(f.dev)) { // as in the kernel
+		time.Sleep(time.Millisecond)
+	}
 	suspended := f.suspended()
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -311,7 +317,7 @@ func (f *fakeFilesystem) fithaw() error {
 	return nil
 }
 
-func (f *fakeFilesystem) Release() error {
+func (f *fakeFilesystem) release() error {
 	_, err := fsfreeze.Release(f.cell, f.fithaw, time.Minute, nil)
 	return err
 }
@@ -349,11 +355,75 @@ type fakeGuard struct {
 	ended   atomic.Uint32 // guard.Reason
 	report  guard.Report
 	over    sync.WaitGroup
+	died    atomic.Bool
+	own     sync.WaitGroup // what the daemon releases in its place
+	once    sync.Once
 }
 
 func (g *fakeGuard) DeviceCell(i int) *fsfreeze.Cell { return &g.cells[i] }
 func (g *fakeGuard) Fired() bool                     { return g.ended.Load() != uint32(guard.Open) }
-func (g *fakeGuard) Expire() bool                    { return g.end(guard.Deadline) }
+
+// Expire has the daemon release what the guard has not.
+func (g *fakeGuard) Expire(limit time.Duration) {
+	g.end(guard.Deadline)
+	g.reclaim()
+	await(&g.own, limit)
+}
+
+// await waits for a group, at most limit, and reports whether it came to its end.
+func await(w *sync.WaitGroup, limit time.Duration) bool {
+	done := make(chan struct{})
+	go func() {
+		w.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return true
+	case <-time.After(limit):
+		return false
+	}
+}
+
+func (g *fakeGuard) reclaim() {
+	one := func(c *fsfreeze.Cell, name string, release func() error) {
+		if _, err := fsfreeze.Reclaim(c, release, time.Minute, g.died.Load); err != nil {
+			g.violated("%s cannot be released in the guard's place: %v", name, err)
+		}
+	}
+	g.once.Do(func() {
+		var devices sync.WaitGroup
+		for i, dev := range g.devices {
+			devices.Go(func() { one(&g.cells[i], volumeNames[dev], func() error { return g.resume(dev) }) })
+		}
+		g.own.Go(func() {
+			await(&devices, 200*time.Millisecond)
+			for _, f := range g.systems {
+				g.own.Go(func() { one(f.cell, f.name(), f.fithaw) })
+			}
+			devices.Wait()
+		})
+	})
+}
+
+// die ends the guard after its deadline, when it has claimed some of what it would release, and released nothing.
+func (g *fakeGuard) die(devices, systems bool) {
+	if !g.end(guard.Deadline) {
+		return
+	}
+	claim := func(c *fsfreeze.Cell) { _ = c.Forbid() || c.Seize() || c.Overtake() }
+	for i := range g.cells {
+		if devices {
+			claim(&g.cells[i])
+		}
+	}
+	for _, f := range g.systems {
+		if systems {
+			claim(f.cell)
+		}
+	}
+	g.died.Store(true)
+}
 
 func (g *fakeGuard) end(r guard.Reason) bool {
 	return g.ended.CompareAndSwap(uint32(guard.Open), uint32(r))
@@ -374,7 +444,7 @@ func (g *fakeGuard) release(r guard.Reason) {
 		}
 	}
 	for _, f := range g.systems {
-		if err := f.Release(); err != nil {
+		if err := f.release(); err != nil {
 			g.violated("the guard cannot release %s: %v", f.name(), err)
 		}
 		g.report.Released = append(g.report.Released, f.name())
@@ -384,22 +454,20 @@ func (g *fakeGuard) release(r guard.Reason) {
 func (g *fakeGuard) Close() (guard.Reason, guard.Report, error) {
 	err := g.via("guard-close", "", func() error {
 		g.end(guard.Closed)
-		done := make(chan struct{})
-		go func() {
-			g.over.Wait()
-			close(done)
-		}()
 		defer func() {
 			g.mu.Lock()
 			defer g.mu.Unlock()
 			g.guard = nil
 		}()
-		select {
-		case <-done:
-			return nil
-		case <-time.After(2 * time.Second): // something is stuck: the guard goes on alone
+		if g.died.Load() {
+			g.reclaim()
+			g.own.Wait()
+			return errors.New("cannot hear from the guard: EOF")
+		}
+		if !await(&g.over, 2*time.Second) { // something is stuck: the guard goes on alone
 			return errors.New("cannot hear from the guard")
 		}
+		return nil
 	})
 	return guard.Reason(g.ended.Load()), g.report, err
 }

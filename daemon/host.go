@@ -65,8 +65,6 @@ type Filesystem interface {
 	Sync() error
 	Freeze() error
 	Thaw() error
-	// Release thaws whatever state the freeze is in, waiting for one that is stuck.
-	Release() error
 	Close() error
 }
 
@@ -80,7 +78,8 @@ type Counter interface {
 type Guard interface {
 	DeviceCell(i int) *fsfreeze.Cell
 	Fired() bool
-	Expire() bool
+	// Expire releases what the guard has not: it may be dead. It waits for that, but not longer than limit.
+	Expire(limit time.Duration)
 	Close() (guard.Reason, guard.Report, error)
 }
 
@@ -191,7 +190,8 @@ func (s System) Arm(ctx context.Context, set string, deadline time.Duration, fss
 		}
 		handles[i] = h
 	}
-	a, err := guard.Arm(ctx, s.Socket, set, deadline, handles, devices)
+	resume := func(dev uint64) func() error { return s.Control.PrepareRelease(dm.Dev(dev)) }
+	a, err := guard.Arm(ctx, s.Socket, set, deadline, handles, devices, resume)
 	if err != nil {
 		return nil, err
 	}

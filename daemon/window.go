@@ -178,19 +178,15 @@ func (w *window) run(act func() error) error {
 // graceAfterLimit is how long after the limit the guard has had its time to release.
 const graceAfterLimit = time.Second
 
-// rescue is for the case that the guard is gone and the window stuck: every filesystem is released, or will be when the
-// kernel has finished freezing it. It waits for those that can be released now.
+// rescue is for the case that the guard is gone and the window stuck: everything is released, or will be when the kernel
+// has finished taking it. It waits for what can be released now.
 func (w *window) rescue() {
-	w.guard.Expire()
+	late := time.After(graceAfterLimit)
 	var all sync.WaitGroup
 	for _, p := range w.parts {
 		all.Go(func() { p.PostCommit() }) // resumes what is suspended; what cannot be resumed now is the guard's
 	}
-	for _, l := range w.levels {
-		for _, f := range l {
-			all.Go(func() { f.Release() })
-		}
-	}
+	w.guard.Expire(graceAfterLimit)
 	done := make(chan struct{})
 	go func() {
 		all.Wait()
@@ -198,7 +194,7 @@ func (w *window) rescue() {
 	}()
 	select {
 	case <-done:
-	case <-time.After(graceAfterLimit):
+	case <-late:
 	}
 }
 

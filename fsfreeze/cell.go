@@ -5,10 +5,12 @@ import "sync/atomic"
 // Cell records one thing that is held (a frozen filesystem, a suspended device) in memory that the daemon and the guard
 // share. Its transitions decide who releases: only the one whose Claim or Overtake succeeds does.
 //
-//	idle → taking → held → releasing → released
-//	 │       ├──→ overtaken → released        (the guard fired while the kernel was still busy taking it)
-//	 │       │    releasing → overtaken       (its releaser has died, or stands still, and may not have done it)
-//	 └──→ released                            (the guard fired before it was taken: it must not be taken any more)
+//	idle → taking → held → releasing → released   by whoever took it: the daemon's window
+//	 │       │       ├───────┴─→ seized ──→ released   by a releaser: the guard, or the daemon when that is dead
+//	 │       └──→ overtaken ───────↑                  (a releaser came while the kernel was still busy taking it)
+//	 └──→ released                                    (a releaser came before it was taken: it must not be taken any more)
+//
+// So it can be told who was at it, when one of the two is dead.
 //
 // All methods are single atomic operations: they neither block nor allocate.
 type Cell struct{ v atomic.Uint32 }
@@ -20,12 +22,13 @@ const (
 	Idle      CellState = iota // not ours, nothing to release
 	Taking                     // FIFREEZE or suspend has been issued and has not returned
 	Held                       // ours: must be released
-	Releasing                  // somebody is releasing it
+	Releasing                  // whoever took it is releasing it
 	Released                   // was held, is no longer
-	Overtaken                  // the releaser waits for the kernel to finish taking it, and releases it then
+	Overtaken                  // a releaser waits for the kernel to finish taking it, and releases it then
+	Seized                     // it was taken, and a releaser is releasing it
 )
 
-var cellNames = [...]string{"idle", "taking", "held", "releasing", "released", "overtaken"}
+var cellNames = [...]string{"idle", "taking", "held", "releasing", "released", "overtaken", "seized"}
 
 func (s CellState) String() string {
 	if int(s) < len(cellNames) {
@@ -45,10 +48,14 @@ func (c *Cell) move(from, to CellState) bool {
 func (c *Cell) Begin() bool { return c.move(Idle, Taking) }
 
 // Took says how taking ended. It reports whether the thing is now ours to release; false after a successful take means
-// that the releaser has overtaken it and releases it.
+// that a releaser has overtaken it and releases it.
 func (c *Cell) Took(ok bool) bool {
 	if ok {
-		return c.move(Taking, Held)
+		if c.move(Taking, Held) {
+			return true
+		}
+		c.move(Overtaken, Seized)
+		return false
 	}
 	if !c.move(Taking, Idle) {
 		c.move(Overtaken, Released)
@@ -59,16 +66,19 @@ func (c *Cell) Took(ok bool) bool {
 // Held reports whether the thing is held, by us and by nobody else.
 func (c *Cell) Held() bool { return c.State() == Held }
 
-// Claim makes the caller the one who releases; false if it is not held, or somebody else was faster.
+// Claim makes the caller, who took it, the one who releases; false if it is not held, or a releaser was faster.
 func (c *Cell) Claim() bool { return c.move(Held, Releasing) }
+
+// Seize makes the caller, a releaser, the one who releases.
+func (c *Cell) Seize() bool { return c.move(Held, Seized) }
 
 // Overtake makes the caller the one who releases a thing that is still being taken.
 func (c *Cell) Overtake() bool { return c.move(Taking, Overtaken) }
 
-// Inherit makes the caller the one who releases a thing that another was about to release.
-func (c *Cell) Inherit() bool { return c.move(Releasing, Overtaken) }
+// Inherit makes the caller the one who releases a thing that another was about to release, in a state that says which.
+func (c *Cell) Inherit(from CellState) bool { return c.move(from, Seized) }
 
-// Done says that the release that Claim or Overtake gave is over.
+// Done says that a release is over.
 func (c *Cell) Done() { c.v.Store(uint32(Released)) }
 
 // Forbid keeps an idle thing from ever being taken: the hold is over.

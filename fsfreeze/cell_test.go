@@ -9,7 +9,8 @@ import (
 func TestCell(t *testing.T) {
 	steps := map[string]func(c *Cell) bool{
 		"begin": (*Cell).Begin, "took": func(c *Cell) bool { return c.Took(true) }, "failed": func(c *Cell) bool { return c.Took(false) },
-		"forbid": (*Cell).Forbid, "claim": (*Cell).Claim, "overtake": (*Cell).Overtake, "inherit": (*Cell).Inherit,
+		"forbid": (*Cell).Forbid, "claim": (*Cell).Claim, "overtake": (*Cell).Overtake, "seize": (*Cell).Seize,
+		"inherit": func(c *Cell) bool { return c.Inherit(Releasing) },
 		"done":    func(c *Cell) bool { c.Done(); return true },
 		"unclaim": func(c *Cell) bool { c.Unclaim(); return true },
 	}
@@ -25,6 +26,9 @@ func TestCell(t *testing.T) {
 		{"begin took !overtake claim done", Released},
 		{"begin took claim unclaim claim done", Released},
 		{"begin took claim inherit unclaim !claim done", Released},
+		{"begin took seize !claim !overtake unclaim !claim", Seized},
+		{"begin overtake !took !seize !forbid", Seized},
+		{"begin took claim !seize", Releasing},
 		{"begin took claim done !inherit", Released},
 		{"begin took !inherit", Held},
 		{"!claim !overtake", Idle},

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -111,15 +110,6 @@ func (h *Handle) Close() error {
 	}
 	return unix.Close(h.fd)
 }
-
-// Release thaws our own freeze whatever state it is in, waiting for one that is stuck in the kernel.
-func (h *Handle) Release() error {
-	_, err := Release(h.cell, func() error { return Thaw(h.fd) }, stuckPatience, nil)
-	return err
-}
-
-// stuckPatience is how long a freeze that the kernel does not finish is waited for, to thaw it.
-const stuckPatience = 10 * time.Minute
 
 // Sync writes out what is dirty (syncfs(2)), so that the freeze has little left to write. It also reports write errors
 // that happened since the filesystem was opened here.

@@ -16,46 +16,73 @@ const (
 	releasingTime = 100 * time.Millisecond
 )
 
-// Release ends one hold, whatever state it is in: a held thing is released at once; one that the kernel is still busy
-// taking (FIFREEZE cannot be interrupted, and completes even after its process has died) is released as soon as it is
-// taken; one that was never taken is forbidden from now on; one that its holder was about to release, and has not for a
-// while or never will, is released too. It reports whether it was Release that released it.
+// Release ends one hold that another process took, whatever state it is in: a held thing is released at once; one that the
+// kernel is still busy taking (FIFREEZE cannot be interrupted, and completes even after its process has died) is released as
+// soon as it is taken; one that was never taken is forbidden from now on; one that its holder was about to release, and has
+// not for a while or never will, is released too. It reports whether it was Release that released it.
 //
 // release makes one attempt: nil when it let go, EINVAL when there was nothing to let go (FITHAW's answer), anything else
-// is tried again until patience is over. gone reports that whoever was taking it cannot be at it any more, because it is
-// dead: what is not held then never will be, and what it was about to release nobody else will. nil: nobody knows, and
-// whoever is about to release something is trusted to do it.
+// is tried again until patience is over. gone reports that the other process cannot be at it any more, because it is dead:
+// what is not held then never will be, and what it was about to release nobody else will. nil: nobody knows, and whoever
+// is about to release something is trusted to do it.
 //
 // It allocates nothing before patience is over, unless release does.
 func Release(c *Cell, release func() error, patience time.Duration, gone func() bool) (bool, error) {
 	hesitate := time.Now().Add(releasingTime)
-	for {
-		switch {
-		case c.Forbid():
+	for end := time.Now().Add(patience); ; {
+		if c.Forbid() {
 			return false, nil
-		case c.Claim():
-			return retry(c, release, patience, func() bool { return true })
-		case c.Overtake():
+		}
+		if c.Seize() || c.Overtake() {
 			return retry(c, release, patience, gone)
 		}
 		switch s := c.State(); {
 		case s == Idle || s == Taking || s == Held:
-		case s != Releasing || gone == nil:
-			return false, nil // released, or somebody is at it
-		case !gone() && time.Now().Before(hesitate):
-			nap(releasePause)
-		case c.Inherit():
+		case s == Released || gone == nil:
+			return false, nil
+		case gone(), s == Releasing && time.Now().After(hesitate):
 			// Its FITHAW may have been the last thing that it did. Then this one finds nothing, unless somebody else has
 			// frozen it in between, and loses his freeze; not to try would be to leave it frozen for ever.
-			return retry(c, release, patience, func() bool { return true })
+			if c.Inherit(s) {
+				return retry(c, release, patience, gone)
+			}
+		case time.Now().After(end):
+			return false, fmt.Errorf("gave up after %v: it is %v by somebody who lives", patience, s)
+		default:
+			nap(releasePause)
 		}
 	}
 }
 
-func retry(c *Cell, release func() error, patience time.Duration, settled func() bool) (bool, error) {
+// Reclaim is Release for the process that took it, once it may be alone: whatever state the other process, a releaser, has
+// left it in when it died, of which gone tells. What its own threads are about to release it leaves to them, and what the
+// other one has seized is left to that while it lives. It is called once for a cell: then nobody else can be at it.
+func Reclaim(c *Cell, release func() error, patience time.Duration, gone func() bool) (bool, error) {
+	for end := time.Now().Add(patience); ; nap(releasePause) {
+		if c.Forbid() {
+			return false, nil
+		}
+		if c.Seize() || c.Overtake() {
+			return retry(c, release, patience, nil)
+		}
+		switch s := c.State(); {
+		case s == Released:
+			return false, nil
+		case (s == Seized || s == Overtaken) && gone():
+			// As in Release, FITHAW may have been the last thing that it did.
+			return retry(c, release, patience, nil)
+		case time.Now().After(end):
+			return false, fmt.Errorf("gave up after %v: it is %v by somebody who lives", patience, s)
+		}
+	}
+}
+
+// retry releases what is the caller's to release. What is not frozen is done with if it was taken, or never will be.
+func retry(c *Cell, release func() error, patience time.Duration, gone func() bool) (bool, error) {
 	end := time.Now().Add(patience)
 	for pause := releasePause; ; pause = min(2*pause, releasePauseMax) {
-		final := settled != nil && settled() // asked first: the kernel may finish taking it between the attempt and the question
+		// Asked first: the kernel may finish taking it between the attempt and the question.
+		final := c.State() == Seized || gone != nil && gone()
 		err := release()
 		if err == nil {
 			c.Done()
@@ -66,7 +93,7 @@ func retry(c *Cell, release func() error, patience time.Duration, settled func()
 				c.Done() // somebody else has let it go, or it was never taken
 				return false, nil
 			}
-			if c.State() != Overtaken {
+			if c.State() == Released {
 				return false, nil // the kernel refused to take it after all
 			}
 		}

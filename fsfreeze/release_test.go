@@ -31,7 +31,9 @@ func TestRelease(t *testing.T) {
 		{"about to be released, by one who died", func(c *Cell) { c.Begin(); c.Took(true); c.Claim(); dead = true }, []error{nil}, true, nil, 1, Released},
 		{"released, by one who died then", func(c *Cell) { c.Begin(); c.Took(true); c.Claim(); dead = true }, []error{unix.EINVAL}, false, nil, 1, Released},
 		{"about to be released, by one who stands still", func(c *Cell) { c.Begin(); c.Took(true); c.Claim() }, []error{nil}, true, nil, 1, Released},
-		{"hopeless", func(c *Cell) { c.Begin(); c.Took(true) }, []error{fail}, false, fail, -1, Releasing},
+		{"hopeless", func(c *Cell) { c.Begin(); c.Took(true) }, []error{fail}, false, fail, -1, Seized},
+		{"another releaser's, who died", func(c *Cell) { c.Begin(); c.Took(true); c.Seize(); dead = true }, []error{nil}, true, nil, 1, Released},
+		{"taken late, another releaser's, who died", func(c *Cell) { c.Begin(); c.Overtake(); dead = true }, []error{nil}, true, nil, 1, Released},
 		{"already released", func(c *Cell) { c.Begin(); c.Took(true); c.Claim(); c.Done() }, nil, false, nil, 0, Released},
 	}
 	for _, tt := range tests {
@@ -78,9 +80,68 @@ func TestReleaseLetsFinish(t *testing.T) {
 		c.Took(true)
 		c.Claim()
 		time.AfterFunc(releasePause, c.Done)
-		released, err := Release(c, func() error { return errors.New("released twice") }, 0, gone)
+		released, err := Release(c, func() error { return errors.New("released twice") }, time.Second, gone)
 		if released || err != nil {
 			t.Errorf("%s: released %v, err %v", name, released, err)
 		}
+	}
+}
+
+// What another releaser is at is left to it while it lives.
+func TestReleaseLeavesToOthers(t *testing.T) {
+	for _, gone := range []func() bool{nil, func() bool { return false }} {
+		c := new(Cell)
+		c.Begin()
+		c.Took(true)
+		c.Seize()
+		time.AfterFunc(2*releasingTime, c.Done)
+		released, err := Release(c, func() error { return errors.New("released twice") }, time.Minute, gone)
+		if released || err != nil {
+			t.Errorf("released %v, err %v", released, err)
+		}
+	}
+}
+
+// Whoever took it releases what a dead releaser has left, in whatever state, once; and nothing that somebody is at.
+func TestReclaim(t *testing.T) {
+	soon := func(do func()) { time.AfterFunc(5*releasePause, do) }
+	dead := false
+	die := func() { dead = true }
+	tests := []struct {
+		name     string
+		setup    func(c *Cell)
+		answers  []error
+		released bool
+		attempts int // -1: some
+	}{
+		{"idle", func(*Cell) {}, nil, false, 0},
+		{"held", func(c *Cell) { c.Begin(); c.Took(true) }, []error{nil}, true, 1},
+		{"seized by one who died", func(c *Cell) { c.Begin(); c.Took(true); c.Seize(); die() }, []error{nil}, true, 1},
+		{"released by one who died then", func(c *Cell) { c.Begin(); c.Took(true); c.Seize(); die() }, []error{unix.EINVAL}, false, 1},
+		{"overtaken by one who died", func(c *Cell) { c.Begin(); c.Overtake(); die() }, []error{unix.EINVAL, nil}, true, 2},
+		{"overtaken and released by one who died", func(c *Cell) { c.Begin(); c.Overtake(); die(); soon(func() { c.Took(true) }) }, []error{unix.EINVAL}, false, -1},
+		{"overtaken by one who died, and not taken", func(c *Cell) { c.Begin(); c.Overtake(); die(); soon(func() { c.Took(false) }) }, []error{unix.EINVAL}, false, -1},
+		{"seized by one who lives", func(c *Cell) { c.Begin(); c.Took(true); c.Seize(); soon(c.Done) }, nil, false, 0},
+		{"still being taken", func(c *Cell) { c.Begin() }, []error{unix.EINVAL, unix.EINVAL, nil}, true, 3},
+		{"our own thread's", func(c *Cell) { c.Begin(); c.Took(true); c.Claim(); die(); soon(c.Done) }, nil, false, 0},
+		{"our own thread failed", func(c *Cell) { c.Begin(); c.Took(true); c.Claim(); die(); soon(c.Unclaim) }, []error{nil}, true, 1},
+		{"released", func(c *Cell) { c.Begin(); c.Took(true); c.Claim(); c.Done() }, nil, false, 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c := new(Cell)
+			dead = false
+			tt.setup(c)
+			n := 0
+			released, err := Reclaim(c, func() error {
+				if n++; len(tt.answers) == 0 {
+					return errors.New("not to be released")
+				}
+				return tt.answers[min(n, len(tt.answers))-1]
+			}, time.Minute, func() bool { return dead })
+			if released != tt.released || err != nil || tt.attempts >= 0 && n != tt.attempts || tt.attempts < 0 && n == 0 || c.State() != Released {
+				t.Errorf("released %v, err %v, attempts %d, state %v", released, err, n, c.State())
+			}
+		})
 	}
 }

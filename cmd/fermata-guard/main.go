@@ -73,21 +73,12 @@ func waitForNoIO() error {
 	return nil
 }
 
-// resume prepares the release of a device: EINVAL as long as it is not suspended.
+// resume prepares the release of a device that exists.
 func resume(control *dm.Control, dev dm.Dev) (func() error, error) {
 	if _, err := control.Info(dm.ByDev(dev)); err != nil {
 		return nil, err
 	}
-	info, resume := control.PrepareInfo(dev), control.PrepareResume(dev, dm.SkipLockFS)
-	return func() error {
-		if err := info.Do(); err != nil {
-			return err
-		}
-		if !info.Suspended() {
-			return unix.EINVAL
-		}
-		return resume.Do()
-	}, nil
+	return control.PrepareRelease(dev), nil
 }
 
 // listen takes the socket from systemd, or makes it.

@@ -25,7 +25,8 @@ these filesystems are released, and the suspended devices below them, whoever fr
 and every suspended device-mapper device of the host is: whoever froze one may rely on it.
 
 It first releases and then speaks. If the kernel does not answer in time, the command says so, and cannot end before
-the kernel does. Exit status: 0 nothing is held any more, or nothing was; 1 something could not be released.`,
+the kernel does. Exit status: 0 nothing is held any more, or nothing was; 1 something could not be released, or the
+daemon could not be told of it.`,
 		Example: `  fermata thaw
   fermata thaw /srv /home
   fermata thaw --all`,

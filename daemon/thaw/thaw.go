@@ -38,6 +38,7 @@ type Report struct {
 	// Problems are what could not be read; what was not known of because of them is not released.
 	Problems []string `json:"problems"`
 	blind    bool     // something may be held that was not known of
+	untold   bool     // what was released may be released again
 }
 
 // Journal is where the daemon keeps its journals, below its default RunDir.
@@ -90,8 +91,16 @@ func Run(o Options) (Report, error) {
 	for _, d := range plan.Left {
 		r.Left = append(r.Left, d.Name)
 	}
-	problem(leaveNotes(o.Notes, left, s.Transactions, r.Outcomes), false)
+	r.told(leaveNotes(o.Notes, left, s.Transactions, r.Outcomes))
 	return r, nil
+}
+
+// told takes down whether the daemon's next start will know what was released.
+func (r *Report) told(err error) {
+	if err != nil {
+		r.untold = true
+		r.Problems = append(r.Problems, fmt.Sprintf("the daemon's next start is not told what was released, and may thaw it again, whoever has frozen it by then: %v", err))
+	}
 }
 
 // transactions are those that were in their freeze window when they were last heard of.
@@ -147,26 +156,15 @@ func below(mounts []fsfreeze.Mount) map[uint64][]uint64 {
 	return out
 }
 
-// Resumer prepares the resume of every device of the plan: an attempt is two ioctls, and neither udev nor a device node
-// is waited for.
+// Resumer prepares the resume of every device of the plan.
 func Resumer(control *dm.Control, p rescue.Plan) func(uint64) error {
-	type calls struct{ info, resume *dm.Call }
-	prepared := map[uint64]calls{}
+	prepared := map[uint64]func() error{}
 	for _, t := range p.Targets {
-		if dev := dm.Dev(t.Dev); t.Kind == rescue.KindDevice {
-			prepared[t.Dev] = calls{control.PrepareInfo(dev), control.PrepareResume(dev, dm.SkipLockFS)}
+		if t.Kind == rescue.KindDevice {
+			prepared[t.Dev] = control.PrepareRelease(dm.Dev(t.Dev))
 		}
 	}
-	return func(dev uint64) error {
-		c := prepared[dev]
-		if err := c.info.Do(); err != nil {
-			return err
-		}
-		if !c.info.Suspended() {
-			return unix.EINVAL
-		}
-		return c.resume.Do()
-	}
+	return func(dev uint64) error { return prepared[dev]() }
 }
 
 // leaveNotes tells the daemon's next start what was released of a dead transaction, as the guard does. A living daemon
@@ -210,12 +208,12 @@ func account(t rescue.Transaction, outcomes []rescue.Outcome) (names []string, c
 	return names, complete
 }
 
-// OK reports whether nothing that was to be released is held any more.
+// OK reports whether nothing that was to be released is held any more, and the daemon's next start will know.
 func (r Report) OK() bool {
 	for _, o := range r.Outcomes {
 		if !o.OK() {
 			return false
 		}
 	}
-	return !r.blind
+	return !r.blind && !r.untold
 }

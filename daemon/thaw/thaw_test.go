@@ -3,6 +3,7 @@ package thaw
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -129,5 +130,27 @@ func TestNotesAreForTheDead(t *testing.T) {
 	}
 	if err := lives.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A release that cannot be noted is not all that was asked for: the daemon's next start would thaw somebody else's freeze.
+func TestUntold(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "died", [2]string{"window", "doing"}).Close()
+	left, err := journal.Leftovers(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := transactions(left, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := Report{Outcomes: []rescue.Outcome{{Kind: rescue.KindFilesystem, Dev: 7, Result: rescue.Released}}}
+	if !r.OK() {
+		t.Error("released, and not OK")
+	}
+	r.told(leaveNotes("/dev/null/notes", left, all, r.Outcomes))
+	if r.OK() || len(r.Problems) == 0 || !strings.Contains(r.Problems[0], "may thaw it again") || !strings.Contains(r.Problems[0], "cannot leave a note") {
+		t.Errorf("got %+v", r)
 	}
 }

@@ -20,11 +20,14 @@ type Armed struct {
 	conn    *net.UnixConn
 	board   *Board
 	handles []*fsfreeze.Handle
+	devices []uint64
+	own     *reclaim // what this process releases itself if the guard does not
 }
 
 // Arm hands a hold to the guard: from now on it releases everything by the deadline, or when this process dies. The
-// handles record their freezes on the shared board from then on; DeviceCell gives the cells of the devices.
-func Arm(ctx context.Context, socket, set string, deadline time.Duration, handles []*fsfreeze.Handle, devices []uint64) (*Armed, error) {
+// handles record their freezes on the shared board from then on; DeviceCell gives the cells of the devices. resume prepares
+// the release of a device as Server.Resume does: should the guard die, this process releases what the other had begun to.
+func Arm(ctx context.Context, socket, set string, deadline time.Duration, handles []*fsfreeze.Handle, devices []uint64, resume func(dev uint64) func() error) (*Armed, error) {
 	if len(handles) > MaxFilesystems {
 		return nil, fmt.Errorf("cannot guard %d filesystems in one set: %d are possible", len(handles), MaxFilesystems)
 	}
@@ -32,14 +35,14 @@ func Arm(ctx context.Context, socket, set string, deadline time.Duration, handle
 	if err != nil {
 		return nil, err
 	}
-	a := &Armed{board: board}
+	a := &Armed{board: board, devices: devices}
 	if err := a.arm(ctx, socket, set, deadline, handles, devices); err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot arm the guard: %w", err), a.drop())
 	}
 	for i, h := range handles {
 		h.Share(board.Cell(len(devices) + i))
 	}
-	a.handles = handles
+	a.handles, a.own = handles, newReclaim(a, resume)
 	return a, nil
 }
 
@@ -85,7 +88,8 @@ func (a *Armed) read(r *answer) error {
 func (a *Armed) DeviceCell(i int) *fsfreeze.Cell { return a.board.Cell(i) }
 
 // Close ends the hold, when everything has been released: it reports why the hold had ended before (Closed: by this
-// call, in order), and what the guard released.
+// call, in order), and what the guard released. If the guard is dead or does not answer, what it has not released is
+// released here; the error then says so, and the report what.
 func (a *Armed) Close() (Reason, Report, error) {
 	a.board.End(Closed)
 	why := a.board.Ended()
@@ -94,17 +98,39 @@ func (a *Armed) Close() (Reason, Report, error) {
 	if err == nil {
 		err = a.read(&r)
 	}
-	if err != nil {
-		err = fmt.Errorf("cannot hear from the guard: %w", err)
+	if err == nil {
+		return why, r.Report, a.drop()
 	}
-	return why, r.Report, errors.Join(err, a.drop())
+	err = fmt.Errorf("cannot hear from the guard: %w", err)
+	a.own.start()
+	report, over := a.own.wait(reclaimTime)
+	if why != Closed {
+		report.Reason = why.String()
+	}
+	if len(report.Released) > 0 {
+		err = fmt.Errorf("%w; released in its place: %v", err, report.Released)
+	}
+	if over {
+		return why, report, errors.Join(err, a.drop())
+	}
+	// The end of the connection would tell the guard that nothing of this process is in the kernel any more.
+	go func() {
+		a.own.wait(-1)
+		_ = a.drop() // of a hold that was told of long ago
+	}()
+	return why, report, err
 }
 
 // Fired reports whether the hold has been ended by somebody else.
 func (a *Armed) Fired() bool { return a.board.Ended() != Open }
 
-// Expire ends the hold for the deadline, in case the guard itself is gone; it reports whether the guard had not done so.
-func (a *Armed) Expire() bool { return a.board.End(Deadline) }
+// Expire ends the hold for the deadline, and releases what the guard has not begun to release, or has and died. It waits for
+// what can be released, but not longer than limit.
+func (a *Armed) Expire(limit time.Duration) {
+	a.board.End(Deadline)
+	a.own.start()
+	a.own.wait(limit)
+}
 
 func (a *Armed) drop() error {
 	var err error

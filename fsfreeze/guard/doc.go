@@ -25,6 +25,11 @@
 // then for each filesystem. So the question who may thaw what is settled in shared memory, without a message, even when
 // one side is stopped between two instructions.
 //
+// A guard that dies after it has claimed something and before it has released it leaves that to the daemon, as a daemon that
+// dies leaves everything to the guard (reclaim.go): the cells tell which of the two was at it, and the end of the connection
+// that it cannot be any more. A filesystem that the dead one may just have thawed is thawed once more, because nobody can
+// know; only a freeze that somebody else has begun in that moment is lost by it.
+//
 // Everything that a release needs (descriptors, prepared ioctls, one thread for each device and filesystem, because FITHAW may
 // block) exists before the guard says that it is armed. From then to the last release one thread watches the connection and the
 // clock, and makes system calls only (hold.go): it allocates nothing, writes nowhere, and waits for nobody but the kernel; the

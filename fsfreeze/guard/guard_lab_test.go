@@ -33,6 +33,9 @@ import (
 // time; a guard; and a client, which freezes, suspends, and comes to harm. The latter two are this program again.
 const role = "FERMATA_GUARD_TEST_ROLE"
 
+// doomed is set for a guard that is killed between claiming a device and resuming it.
+const doomed = "FERMATA_GUARD_TEST_DOOMED"
+
 func TestMain(m *testing.M) {
 	var err error
 	switch os.Getenv(role) {
@@ -69,16 +72,10 @@ func beGuard(dir string) error {
 	}()
 	fmt.Println("ready")
 	s := guard.Server{Notes: filepath.Join(dir, "notes"), Log: slog.New(slog.DiscardHandler), Resume: func(dev uint64) (func() error, error) {
-		info, resume := control.PrepareInfo(dm.Dev(dev)), control.PrepareResume(dm.Dev(dev), dm.SkipLockFS)
-		return func() error {
-			if err := info.Do(); err != nil {
-				return err
-			}
-			if !info.Suspended() {
-				return unix.EINVAL
-			}
-			return resume.Do()
-		}, nil
+		if os.Getenv(doomed) != "" { // it has claimed the device, and does no more
+			return func() error { return unix.Kill(unix.Getpid(), unix.SIGKILL) }, nil
+		}
+		return control.PrepareRelease(dm.Dev(dev)), nil
 	}}
 	return s.Serve(ctx, l)
 }
@@ -126,7 +123,7 @@ func beClient(args []string) error {
 		return err
 	}
 	for {
-		a, err := guard.Arm(context.Background(), filepath.Join(dir, "socket"), "set", deadline, all, devs)
+		a, err := guard.Arm(context.Background(), filepath.Join(dir, "socket"), "set", deadline, all, devs, func(dev uint64) func() error { return control.PrepareRelease(dm.Dev(dev)) })
 		if err != nil {
 			return err
 		}
@@ -135,7 +132,7 @@ func beClient(args []string) error {
 			return err
 		}
 		why, report, err := a.Close()
-		if err != nil {
+		if err != nil && os.Getenv(doomed) == "" {
 			return err
 		}
 		if !again {
@@ -440,6 +437,25 @@ func TestClientStopped(t *testing.T) {
 		t.Error("somebody else's freeze was thawed")
 	}
 	labtest.Run(t, "fsfreeze", "-u", s.points[0])
+}
+
+// The deadline passes, the guard claims the device, and is killed before it resumes it. The client, which lives, releases
+// everything, once.
+func TestGuardKilledAfterItsClaim(t *testing.T) {
+	t.Setenv(doomed, "1")
+	s := newStage(t)
+	c := s.client(t, 2*time.Second, append(s.hold(), "wait")...)
+	c.says(t, "waiting")
+	s.held(t)
+	<-s.guard.dead
+	asked := time.Now()
+	do(t, c.in.Close())
+	c.says(t, "closed: deadline ["+strings.Join(everything, " ")+" device ")
+	s.released(t, asked, time.Second)
+	for _, p := range s.points { // nothing is held any more
+		labtest.Run(t, "fsfreeze", "-f", p)
+		labtest.Run(t, "fsfreeze", "-u", p)
+	}
 }
 
 // Everything is released by the deadline while the client goes on as if nothing had happened.

@@ -53,11 +53,16 @@ func serve(t *testing.T) (socket string, resumed *atomic.Int32, stop func()) {
 
 func arm(t *testing.T, socket string, deadline time.Duration, devices ...uint64) *Armed {
 	t.Helper()
-	a, err := Arm(context.Background(), socket, "set", deadline, nil, devices)
+	a, err := Arm(context.Background(), socket, "set", deadline, nil, devices, ours)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return a
+}
+
+// ours is how the daemon releases a device in the guard's place: never, if the guard lives.
+func ours(dev uint64) func() error {
+	return func() error { panic("the guard lives") }
 }
 
 func take(c *fsfreeze.Cell) {
@@ -171,13 +176,13 @@ func TestHoldTakesLittleMemory(t *testing.T) {
 
 func TestRefusals(t *testing.T) {
 	socket, _, _ := serve(t)
-	if _, err := Arm(context.Background(), socket, "set", time.Second, nil, []uint64{13}); err == nil {
+	if _, err := Arm(context.Background(), socket, "set", time.Second, nil, []uint64{13}, ours); err == nil {
 		t.Error("a device that cannot be resumed was accepted")
 	}
-	if _, err := Arm(context.Background(), socket+"x", "set", time.Second, nil, nil); err == nil {
+	if _, err := Arm(context.Background(), socket+"x", "set", time.Second, nil, nil, ours); err == nil {
 		t.Error("armed without a guard")
 	}
-	if _, err := Arm(context.Background(), socket, "set", time.Second, make([]*fsfreeze.Handle, MaxFilesystems+1), nil); err == nil {
+	if _, err := Arm(context.Background(), socket, "set", time.Second, make([]*fsfreeze.Handle, MaxFilesystems+1), nil, ours); err == nil {
 		t.Error("too many filesystems were accepted")
 	}
 }

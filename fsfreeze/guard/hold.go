@@ -216,7 +216,7 @@ func (h *hold) report() (r Report) {
 	for i, o := range h.outcomes {
 		name := ""
 		if i < len(h.resumes) {
-			name = fmt.Sprintf("device %d:%d", unix.Major(h.plan.Devices[i]), unix.Minor(h.plan.Devices[i]))
+			name = deviceName(h.plan.Devices[i])
 		} else {
 			name = h.plan.Filesystems[i-len(h.resumes)]
 		}

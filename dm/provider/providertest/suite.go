@@ -233,7 +233,7 @@ func (s *suite) guard(t *testing.T) {
 	})
 	t.Run("during the hold", func(t *testing.T) {
 		x := newSet(t, s.Provider(), s.one, s.two).until("PreCommit")
-		if !x.cells[0].Claim() {
+		if !x.cells[0].Seize() {
 			t.Fatal("the guard cannot take over")
 		}
 		if err := x.do("Commit"); !errors.Is(err, provider.ErrOvertaken) {
