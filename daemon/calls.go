@@ -161,7 +161,36 @@ func (c *calls) problems() []string {
 }
 
 func (x *call) problem() error {
-	return errors.New(x.what + " has not returned for " + x.age() + " (" + x.advise() + ")")
+	return &behindError{errors.New(x.what + " has not returned for " + x.age() + " (" + x.advise() + ")")}
+}
+
+// errBehind: the call was refused, because another was left behind.
+var errBehind = errors.New("a call has not returned")
+
+type behindError struct{ error }
+
+func (e *behindError) Is(target error) bool { return target == errBehind }
+
+// settle returns when no call is left behind any more.
+func (c *calls) settle(ctx context.Context) error {
+	for {
+		var left *call
+		c.mu.Lock()
+		for _, x := range c.running {
+			if x.left {
+				left = x
+			}
+		}
+		c.mu.Unlock()
+		if left == nil {
+			return context.Cause(ctx)
+		}
+		select {
+		case <-left.ended:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 }
 
 func (x *call) advise() string { return cmp.Or(x.advice, diskAdvice) }

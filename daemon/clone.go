@@ -126,7 +126,7 @@ func (d *Daemon) startClone(r clone.Record, m api.Manifest) *cloning {
 	d.mu.Lock()
 	d.clones = append(d.clones, c)
 	d.mu.Unlock()
-	d.copying.Go(func() {
+	d.background.Go(func() {
 		defer close(c.ended)
 		defer cancel()
 		if err := c.run(ctx); err != nil {
@@ -367,7 +367,7 @@ func (d *Daemon) reads(id string) bool {
 func (d *Daemon) Busy() bool { return len(d.clonings()) > 0 }
 
 // Wait until what is under way in the background has let go, after the context of Start has ended.
-func (d *Daemon) Wait() { d.copying.Wait() }
+func (d *Daemon) Wait() { d.background.Wait() }
 
 // CloneStore is where a configuration keeps clones: an index, and the directories that policies name.
 func CloneStore(c *config.Config) clone.Store {

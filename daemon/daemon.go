@@ -55,8 +55,9 @@ type Daemon struct {
 	started time.Time
 	turn    turn
 	life    context.Context // of Start: what runs in the background ends with it
-	copying sync.WaitGroup
 	calls   calls
+
+	background sync.WaitGroup
 
 	changeLimit, undoLimit, letGo time.Duration
 
@@ -70,6 +71,7 @@ type Daemon struct {
 	problems  []string
 	clones    []*cloning
 	asides    map[string]hooks.Phase // what is done beside finished sets, by set
+	tidying   bool                   // tidyLater is at work
 }
 
 // New makes a daemon; Start makes it ready.
@@ -127,10 +129,14 @@ func (d *Daemon) refresh(ctx context.Context) error {
 		snaps, errs = append(snaps, good...), append(errs, bad)
 	}
 	c := catalog.Assemble(snaps, d.store.Load(), d.o.Machine)
+	err := errors.Join(errs...)
 	d.mu.Lock()
-	d.contents, d.unlisted = c, errors.Join(errs...)
+	d.contents, d.unlisted = c, err
 	d.mu.Unlock()
-	return errors.Join(errs...)
+	if waits(err) { // nobody knows what there is
+		d.tidyLater()
+	}
+	return err
 }
 
 // refreshAfter is refresh after a change, whose own time may be over.

@@ -95,7 +95,7 @@ func (d *Daemon) Status() api.Status {
 		s.Problems = append(s.Problems, strings.Split(d.unlisted.Error(), "\n")...)
 	}
 	for _, set := range slices.Sorted(maps.Keys(d.undone)) {
-		s.Problems = append(s.Problems, fmt.Sprintf("set %s was not taken, and not undone either; what is left of it is removed before the next set: %s",
+		s.Problems = append(s.Problems, fmt.Sprintf("set %s was not taken, and not undone either; what is left of it is removed as soon as nothing hangs, or before the next set: %s",
 			set, strings.ReplaceAll(d.undone[set].Error(), "\n", "; ")))
 	}
 	s.Problems = append(s.Problems, elsewhere(d.contents.Elsewhere)...)

@@ -154,8 +154,11 @@ func (d *Daemon) removeHalfMade(ctx context.Context, c catalog.Contents) error {
 func (d *Daemon) left(set string, err error) error {
 	if err != nil {
 		d.mu.Lock()
-		defer d.mu.Unlock()
 		d.undone[set] = err
+		d.mu.Unlock()
+		if waits(err) {
+			d.tidyLater()
+		}
 	}
 	return err
 }

@@ -40,6 +40,9 @@ func (e *TimeoutError) Error() string {
 // Unwrap gives the context's error.
 func (e *TimeoutError) Unwrap() error { return e.Cause }
 
+// Is: a command that goes on is ErrLeftBehind as well.
+func (e *TimeoutError) Is(target error) bool { return e.Running && target == ErrLeftBehind }
+
 // commandLine shows a command for people: a report's options are of no use to them.
 func commandLine(args []string) string {
 	line := strings.Join(args, " ")

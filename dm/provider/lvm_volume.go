@@ -73,6 +73,9 @@ func (p *lvmVolumes) Problems() []string {
 	return out
 }
 
+// Settle waits until no LVM command runs.
+func (p *lvmVolumes) Settle(ctx context.Context) error { return p.lvm.Wait(ctx) }
+
 // Mark tags finished snapshots as armed, all those of one volume group by one change of its metadata.
 func (p *lvmVolumes) Mark(ctx context.Context, snaps []Snapshot) error {
 	var finished []Snapshot

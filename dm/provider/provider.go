@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"github.com/fermata-project/fermata/dm"
+	"github.com/fermata-project/fermata/dm/lvm"
 )
 
 // Volume is one block device to be captured.
@@ -180,6 +181,15 @@ type Introducer interface {
 // Ailing is a provider that can tell what keeps it from working at this moment: a command that does not return.
 type Ailing interface {
 	Problems() []string
+}
+
+// ErrLeftBehind: a command of an earlier call still runs, and another one would wait behind it.
+var ErrLeftBehind = lvm.ErrLeftBehind
+
+// Settler is a provider whose commands may run on after their time.
+type Settler interface {
+	// Settle returns when none does any more.
+	Settle(ctx context.Context) error
 }
 
 // Copier is a provider that can make writable throw-away copies of its snapshots.

@@ -196,8 +196,8 @@ func (s Store) Load() ([]Record, error) {
 			errs = append(errs, fmt.Errorf("cannot look for clones in %s: %w", known, err))
 		}
 		for _, e := range entries {
-			if dir, err := filepath.EvalSymlinks(filepath.Join(known, e.Name())); err == nil && e.IsDir() {
-				linked[dir] = linked[dir]
+			if dir, err := filepath.EvalSymlinks(filepath.Join(known, e.Name())); err == nil && e.IsDir() && !linked[dir] {
+				linked[dir] = false
 			}
 		}
 	}
