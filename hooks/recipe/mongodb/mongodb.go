@@ -111,8 +111,10 @@ func (w *writer) Prepare(ctx context.Context, r hooks.Request) (map[string]any, 
 	if err != nil {
 		return nil, err
 	}
-	if err := notLocked(ctx, c); w.options.Lock && err != nil {
-		return nil, err
+	if w.options.Lock {
+		if err := notLocked(ctx, c); err != nil {
+			return nil, err
+		}
 	}
 	if _, err := c.run(ctx, document{{"fsync", int32(1)}}); err != nil {
 		return nil, fmt.Errorf("cannot write a checkpoint: %w", granted(err))

@@ -221,7 +221,7 @@ func TestSave(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	refused := func(i *instance, o Options, r hooks.Request, want string) {
 		t.Helper()
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
 		defer cancel()
 		w := i.recipe(o)
 		begin := time.Now()
