@@ -114,6 +114,8 @@ func TestQuiesce(t *testing.T) {
 		}
 	})
 
+	t.Run("guest agent", func(t *testing.T) { guestAgent(t, point) })
+
 	if n := len(sets(t)); n > 0 || snapshotLVs(t) != "" {
 		t.Errorf("%d sets exist: %s", n, snapshotLVs(t))
 	}
