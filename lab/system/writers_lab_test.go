@@ -117,3 +117,58 @@ func TestServiceWriter(t *testing.T) {
 		t.Errorf("after the death of fermatad the set claims %s", m.Consistency)
 	}
 }
+
+// A unit is frozen while the set is captured. A thaw by somebody else costs the set; the death of daemon and writer together
+// leaves nothing frozen.
+func TestUnitWriter(t *testing.T) {
+	vols := thinVolumes(t, 1)
+	file := vols[0].Point + "/ticks"
+	configure(t, map[string]string{
+		"writers.d/ticker.yaml":   "type: systemd-unit\nunit: ticker.service\n",
+		"writers.d/bus.yaml":      "type: systemd-unit\nunit: dbus.service\n",
+		"writers.d/slow.yaml":     "session: [fermata-writer, test, --delay, 3s, --delay-at, freeze]\nlevel: system\n",
+		"policies.d/ticker.yaml":  "volumes: [/srv/v1]\nwriters: [ticker]\n",
+		"policies.d/bus.yaml":     "volumes: [/srv/v1]\nwriters: [bus]\n",
+		"policies.d/slowest.yaml": "volumes: [/srv/v1]\nwriters: [ticker, slow]\n",
+	})
+	if m := create(t, "--policy", "ticker"); m.Writers[0].State != "inactive" {
+		t.Errorf("of a unit that does not run: %+v", m.Writers)
+	}
+	service(t, "ticker", "root", "sh", "-c", "while :; do echo tick >>"+file+"; sleep 0.05; done")
+	if m := create(t, "--policy", "ticker"); m.Consistency != api.Application || m.Writers[0].State != "released" {
+		t.Errorf("the set claims %s, writers %+v", m.Consistency, m.Writers)
+	}
+	if a := fermata(t, "snapshot", "create", "--policy", "bus"); a.status != 1 || !strings.Contains(a.stderr, "could not be let go without dbus.service") {
+		t.Errorf("the bus: exit status %d, %s", a.status, a.stderr)
+	}
+	freezer := func() string {
+		return strings.TrimSpace(labtest.Run(t, "systemctl", "show", "-P", "FreezerState", "ticker"))
+	}
+	taking := func() <-chan answer {
+		done := make(chan answer, 1)
+		go func() { done <- fermata(t, "snapshot", "create", "--policy", "slowest") }()
+		eventually(t, "the unit is frozen", func() bool { return freezer() == "frozen" })
+		return done
+	}
+	done := taking()
+	labtest.Run(t, "systemctl", "thaw", "ticker")
+	labtest.Run(t, "systemctl", "freeze", "ticker") // and as if nothing had been
+	if a := <-done; a.status != 4 || !strings.Contains(a.stderr, "was thawed, or emptied, in between") {
+		t.Errorf("somebody thawed it: exit status %d, %s", a.status, a.stderr)
+	}
+	done = taking()
+	labtest.Run(t, "systemctl", "kill", "-s", "KILL", "--kill-whom=all", "fermatad")
+	eventually(t, "the unit goes on after the death of daemon and writer", func() bool { return freezer() == "running" })
+	<-done
+	done = taking()
+	labtest.Run(t, "pkill", "-KILL", "-f", "fermata-writer systemd-unit ticker.service")
+	if a := <-done; a.status != 4 {
+		t.Errorf("its writer died: exit status %d, %s", a.status, a.stderr)
+	}
+	if state := freezer(); state != "running" {
+		t.Errorf("after the death of its writer the unit is %s", state)
+	}
+	if left, _ := filepath.Glob("/run/fermata/units/*"); len(left) > 0 || len(sets(t)) != 2 {
+		t.Errorf("notes %q, %d sets", left, len(sets(t)))
+	}
+}
