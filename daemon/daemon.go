@@ -69,6 +69,7 @@ type Daemon struct {
 	running   *transaction
 	recovered []string
 	problems  []string
+	history   map[string]past // of writers, by name
 	clones    []*cloning
 	asides    map[string]hooks.Phase // what is done beside finished sets, by set
 	tidying   bool                   // tidyLater is at work
@@ -87,6 +88,7 @@ func New(o Options) *Daemon {
 		listed:  map[string][]provider.Snapshot{},
 		undone:  map[string]error{},
 		asides:  map[string]hooks.Phase{},
+		history: map[string]past{},
 		life:    context.Background(),
 
 		changeLimit: changeLimit, undoLimit: undoLimit, letGo: letGo,

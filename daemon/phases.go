@@ -38,6 +38,7 @@ type transaction struct {
 	parts   []provider.Enlistment
 	opened  []*patientSet // whose images are not sealed
 	win     *window
+	test    bool         // of a writer: nothing is captured
 	hold    [2]time.Time // the writers, from and to
 	quiet   *quiet       // nil: a set is taken
 }
@@ -156,7 +157,7 @@ func (t *transaction) prepareWriters(ctx context.Context) error {
 		}
 		members = append(members, w)
 	}
-	ev := hooks.Event{Set: t.id, Policy: t.policy.Name, Volumes: t.plan.told()}
+	ev := hooks.Event{Set: t.id, Policy: t.policy.Name, DryRun: t.test, Volumes: t.plan.told()}
 	t.writers = hooks.NewGroup(members, ev, t.policy.Limits.Writers)
 	ctx, cancel := t.withPrepareLimit(ctx)
 	defer cancel()
@@ -320,7 +321,7 @@ func (t *transaction) verify(context.Context) error {
 func (t *transaction) claim() error {
 	got, reasons := claim(t.plan, t.policy, t.writers.States(), t.writers.Reasons())
 	t.manifest.Consistency, t.manifest.Reasons = got, reasons
-	t.manifest.Writers = writerRecords(t.policy.writers, t.writers, t.hold[1].Sub(t.hold[0]))
+	t.manifest.Writers = t.writerRecords()
 	return acceptable(got, reasons, t.policy)
 }
 

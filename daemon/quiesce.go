@@ -56,6 +56,7 @@ func (d *Daemon) Quiesce(ctx context.Context, r api.QuiesceRequest, h api.Hold, 
 	}
 	d.setRunning(t)
 	defer d.setRunning(nil)
+	defer t.remember()
 
 	if err := t.run(ctx, t.quiesceSteps()); err != nil {
 		t.log.Error("the hold did not last", "policy", policy.Name, "class", api.Of(err), "error", err)

@@ -207,6 +207,7 @@ func (d *Daemon) createOnce(ctx context.Context, r api.Request, policy effective
 	}
 	d.setRunning(t)
 	defer d.setRunning(nil)
+	defer t.remember()
 
 	if err := t.run(ctx, t.steps()); err != nil {
 		t.log.Error("no set was taken", "policy", policy.Name, "class", api.Of(err), "error", err)
@@ -223,7 +224,10 @@ func (d *Daemon) createOnce(ctx context.Context, r api.Request, policy effective
 	err = errors.Join(d.store.Save(t.manifest), t.postWriters(ctx), t.close(ctx), t.journal.Remove(), d.refreshAfter(ctx))
 	if err != nil {
 		t.log.Warn("the set is finished, but", "error", err)
-		t.manifest.Reasons = append(t.manifest.Reasons, fmt.Sprintf("after the set was finished: %v", err))
+		t.manifest.Reasons = append(t.manifest.Reasons, afterwards(err))
 	}
 	return &t.manifest, nil
 }
+
+// afterwards is a reason that takes nothing back.
+func afterwards(err error) string { return fmt.Sprintf("after the set was finished: %v", err) }

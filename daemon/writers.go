@@ -59,7 +59,7 @@ func (d *Daemon) Writers() []api.Writer {
 		} else if c.Type == config.WriterDBus && !registered {
 			w.Problem = "no service has registered it"
 		}
-		out = append(out, w)
+		out = append(out, d.withPast(w))
 	}
 	for _, p := range d.o.Config.Problems.Errors() {
 		if strings.HasPrefix(p.File, d.o.Config.Dir+"/writers.d/") {

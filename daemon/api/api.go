@@ -225,6 +225,10 @@ type Writer struct {
 	Data map[string]any `json:"data,omitempty"`
 	// Registered is the unique bus name of the service that has registered the writer, in an inventory.
 	Registered string `json:"registered,omitempty"`
+	// Last is what the writer did the last time, and LastFailure when it failed, if that was another time; in an inventory,
+	// since the daemon started.
+	Last        *WriterRun `json:"last,omitempty"`
+	LastFailure *WriterRun `json:"last_failure,omitempty"`
 	// Problem says why a declared writer cannot be used.
 	Problem string `json:"problem,omitempty"`
 }
@@ -353,6 +357,7 @@ type Service interface {
 	// CreateSet takes a set, or plans it. Progress is called with each phase that begins, and must not block.
 	CreateSet(ctx context.Context, r Request, progress func(phase string)) (*Manifest, error)
 	Quiescer
+	WriterTester
 	Sets() []Manifest // newest last
 	DeleteSet(ctx context.Context, id string) error
 	MountSet(ctx context.Context, id string, o MountOptions) ([]Mount, error)

@@ -69,7 +69,7 @@ func (l *link) waitJob(c call) (outcome, errText, result string, err error) {
 }
 
 // actionOf is what one must be allowed to, to start a job of a kind.
-var actionOf = map[string]Action{"create": Create, "delete": Delete, "mount": Mount, "umount": Mount, "resize": Resize, "verify": Verify, "report": Report, "quiesce": Quiesce}
+var actionOf = map[string]Action{"create": Create, "delete": Delete, "mount": Mount, "umount": Mount, "resize": Resize, "verify": Verify, "report": Report, "quiesce": Quiesce, "writer-test": Create}
 
 func (l *link) cancelJob(c call) error {
 	j, err := l.jobs.find(c.path)

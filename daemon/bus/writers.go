@@ -142,3 +142,22 @@ func (l *link) writersVanished(owner string, why error) {
 }
 
 var errBusLost = errors.New("the bus was lost")
+
+func (l *link) testWriter(c call, writer string, o map[string]dbus.Variant) (dbus.ObjectPath, error) {
+	r := api.WriterTestRequest{Writer: writer}
+	var detach bool
+	err := options(o).decode(map[string]field{"policy": text(&r.Policy, maxNameLength), "fail_if_busy": value(&r.FailIfBusy), "detach": value(&detach)})
+	if err == nil && len(writer) > maxNameLength {
+		err = api.Errorf(api.Invalid, "the name of a writer has at most 64 bytes")
+	}
+	if err != nil {
+		return "/", err
+	}
+	j, err := l.jobs.start("writer-test", c.sender, func(ctx context.Context, j *job) (any, error) {
+		return l.svc.TestWriter(ctx, r, j.setPhase)
+	})
+	if err == nil && !detach {
+		l.follow(j)
+	}
+	return pathOf(j, err)
+}

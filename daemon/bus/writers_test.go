@@ -306,3 +306,23 @@ func TestTooManyRegistrations(t *testing.T) {
 	r.conn.Close()
 	r.eventually("those of the lost connection are gone", func() bool { return len(r.registry.List()) == 240 })
 }
+
+// A test of a writer is a job; what the writer did wrong is its result.
+func TestWriterTest(t *testing.T) {
+	f := start(t, bustest.Anybody)
+	o := options{"policy": dbus.MakeVariant("db")}
+	outcome, text, result := f.wait(f.path(api.ManagerInterface+".TestWriter", "postgresql", o))
+	if outcome != "ok" || !strings.Contains(result, `"consistency":"application"`) || !strings.Contains(result, `"policy":"db"`) {
+		t.Errorf("got %s, %s, %s", outcome, text, result)
+	}
+	if outcome, _, result = f.wait(f.path(api.ManagerInterface+".TestWriter", "web", options{})); outcome != "ok" || !strings.Contains(result, `"class":"Broken"`) {
+		t.Errorf("got %s, %s", outcome, result)
+	}
+	if outcome, _, _ = f.wait(f.path(api.ManagerInterface+".TestWriter", "nosuch", options{})); outcome != "NotFound" {
+		t.Errorf("an unknown writer: %s", outcome)
+	}
+	err := call(f.conn, api.ManagerPath, api.ManagerInterface+".TestWriter", "web", options{"polcy": dbus.MakeVariant("db")}).Err
+	if !named(err, api.BusName+".Error.Invalid") {
+		t.Errorf("an unknown option: %v", err)
+	}
+}

@@ -72,6 +72,18 @@ func (c *Client) ReportSet(ctx context.Context, ref string, o api.ReportOptions)
 	return runJob[*api.Report](ctx, c, nil, "ReportSet", ref, options)
 }
 
+// TestWriter takes a writer through all phases, without a snapshot. A writer that misbehaves is a result, not an error.
+func (c *Client) TestWriter(ctx context.Context, r api.WriterTestRequest, progress func(phase string)) (*api.WriterTest, error) {
+	options := map[string]dbus.Variant{}
+	if r.Policy != "" {
+		options["policy"] = dbus.MakeVariant(r.Policy)
+	}
+	if r.FailIfBusy {
+		options["fail_if_busy"] = dbus.MakeVariant(true)
+	}
+	return runJob[*api.WriterTest](ctx, c, progress, "TestWriter", r.Writer, options)
+}
+
 // requestOptions writes a request as the options of the method CreateSet.
 func requestOptions(r api.Request) map[string]dbus.Variant {
 	o := map[string]dbus.Variant{}

@@ -131,8 +131,8 @@ func TestUnitWriter(t *testing.T) {
 		"policies.d/bus.yaml":     "volumes: [/srv/v1]\nwriters: [bus]\n",
 		"policies.d/slowest.yaml": "volumes: [/srv/v1]\nwriters: [ticker, slow]\n",
 	})
-	if m := create(t, "--policy", "ticker"); m.Writers[0].State != "inactive" {
-		t.Errorf("of a unit that does not run: %+v", m.Writers)
+	if a := fermata(t, "snapshot", "create", "--policy", "ticker"); a.status != 1 || !strings.Contains(a.stderr, "there is no unit ticker.service") {
+		t.Errorf("of no unit: exit status %d, %s", a.status, a.stderr)
 	}
 	service(t, "ticker", "root", "sh", "-c", "while :; do echo tick >>"+file+"; sleep 0.05; done")
 	if m := create(t, "--policy", "ticker"); m.Consistency != api.Application || m.Writers[0].State != "released" {

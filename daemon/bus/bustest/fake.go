@@ -314,9 +314,33 @@ func (f *Fake) ReportSet(_ context.Context, id string, o api.ReportOptions) (r *
 func (f *Fake) Writers() []api.Writer {
 	return []api.Writer{
 		{Name: "postgresql", Type: "exec", Level: "back-end", Required: true,
-			Components: []api.Component{{Name: "cluster", Paths: []string{"/srv/db"}, Excludes: []string{"pg_wal/*"}, RestoreMethod: "replace"}}},
+			Components: []api.Component{{Name: "cluster", Paths: []string{"/srv/db"}, Excludes: []string{"pg_wal/*"}, LogFiles: []string{"/var/log/pg"}, RestoreMethod: "replace"}},
+			OnFailure:  "abort", Last: &api.WriterRun{Set: "20261120T114653_0001", Policy: "db", Time: Epoch, State: "released", Phases: []api.Phase{
+				{Name: "prepare", Duration: 12 * time.Millisecond}, {Name: "freeze", Duration: 1200 * time.Microsecond},
+				{Name: "hold", Duration: 4 * time.Millisecond, Window: true}, {Name: "thaw", Duration: 400 * time.Microsecond}}},
+			LastFailure: &api.WriterRun{Set: "20261119T114653_0001", Time: Epoch.Add(-24 * time.Hour), State: "failed", Error: "cannot freeze writer postgresql: no answer"}},
 		{Name: "web", Type: "exec", Level: "front-end", Problem: "/etc/fermata/writers.d/web.yaml:3:1: unknown key"},
 	}
+}
+
+// TestWriter implements api.Service: "web" fails, "late" degrades, "nosuch" does not exist, everything else is well.
+func (f *Fake) TestWriter(_ context.Context, r api.WriterTestRequest, progress func(string)) (*api.WriterTest, error) {
+	progress("prepare-writers")
+	w := api.Writer{Name: r.Writer, Type: "exec", Level: "back-end", Required: true, State: "released", Phases: []api.Phase{
+		{Name: "prepare", Duration: 12 * time.Millisecond}, {Name: "freeze", Duration: 1200 * time.Microsecond},
+		{Name: "hold", Duration: 200 * time.Millisecond, Window: true}, {Name: "thaw", Duration: 400 * time.Microsecond}, {Name: "post", Duration: 300 * time.Microsecond}},
+		Data: map[string]any{"prepare": map[string]any{"policy": r.Policy}}}
+	switch r.Writer {
+	case "nosuch":
+		return nil, api.Errorf(api.NotFound, "writer %q is unknown", r.Writer)
+	case "web":
+		w.State, w.Phases = "failed", []api.Phase{{Name: "prepare", Duration: time.Millisecond, Error: "it exited"}}
+		return &api.WriterTest{Writer: w, Class: api.Broken, Error: "cannot prepare writer web: it exited"}, nil
+	case "late":
+		w.State, w.Required = "failed", false
+		return &api.WriterTest{Writer: w, Consistency: api.Filesystem, Reasons: []string{"writer late: no answer to freeze within 10s"}}, nil
+	}
+	return &api.WriterTest{Writer: w, Consistency: api.Application}, nil
 }
 
 // Providers implements api.Service.

@@ -9,14 +9,24 @@ import (
 
 // Dial connects to systemd itself, not through the bus: for root only.
 func Dial(ctx context.Context) (Systemd, error) {
-	conn, err := dbus.NewSystemdConnectionContext(ctx)
+	life, end := context.WithCancel(context.Background()) // a connection ends with its context, which must not be a request's
+	stop := context.AfterFunc(ctx, end)
+	conn, err := dbus.NewSystemdConnectionContext(life)
+	if err == nil && !stop() {
+		conn.Close()
+		err = context.Cause(ctx)
+	}
 	if err != nil {
+		end()
 		return nil, fmt.Errorf("cannot reach systemd: %w", err)
 	}
-	return manager{conn}, nil
+	return manager{conn, end}, nil
 }
 
-type manager struct{ *dbus.Conn }
+type manager struct {
+	*dbus.Conn
+	end context.CancelFunc
+}
 
 func (m manager) State(ctx context.Context, unit string) (State, error) {
 	p, err := m.GetAllPropertiesContext(ctx, unit)
@@ -37,5 +47,6 @@ func (m manager) Thaw(ctx context.Context, unit string) error   { return m.ThawU
 
 func (m manager) Close() error {
 	m.Conn.Close()
+	m.end()
 	return nil
 }
