@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"path/filepath"
 	"time"
@@ -10,17 +11,19 @@ import (
 	"github.com/fermata-project/fermata/daemon/thaw"
 	"github.com/fermata-project/fermata/fsfreeze/guard"
 	"github.com/fermata-project/fermata/fsfreeze/rescue"
+	"github.com/fermata-project/fermata/hooks/recipe/unit"
 )
 
 func thawCommand(a *app) *cobra.Command {
-	o := thaw.Options{Journal: thaw.Journal, Notes: guard.Notes}
+	o := thaw.Options{Journal: thaw.Journal, Notes: guard.Notes, Units: releaseUnits}
 	cmd := &cobra.Command{
 		Use:   "thaw [--all | MOUNTPOINT...]",
 		Short: "Release what is frozen, without the daemon: the panic verb",
 		Long: `Release what a snapshot set has left frozen or suspended: without daemon, bus or configuration, by system calls
 alone, also while the root filesystem is frozen. A set that is being taken fails; nothing of it is kept.
 
-By default only what Fermata itself froze and suspended is released, by the journal in /run/fermata. With MOUNTPOINTs
+By default only what Fermata itself froze and suspended is released, by the journal in /run/fermata; also units that
+a writer has frozen, for which systemd is asked, after all else. With MOUNTPOINTs
 these filesystems are released, and the suspended devices below them, whoever froze them. With --all every filesystem
 and every suspended device-mapper device of the host is: whoever froze one may rely on it.
 
@@ -63,6 +66,10 @@ daemon could not be told of it.`,
 	return cmd
 }
 
+func releaseUnits(ctx context.Context) ([]string, error) {
+	return unit.Release(ctx, unit.Notes, unit.Dial)
+}
+
 func (a *app) printThaw(r thaw.Report, all bool) {
 	released, foreign := 0, 0
 	for _, o := range r.Outcomes {
@@ -84,6 +91,10 @@ func (a *app) printThaw(r thaw.Report, all bool) {
 		default:
 			fmt.Fprintf(a.err, "fermata: cannot release %s %s%s: %s\n", o.Kind, name, whose, printable(o.Error))
 		}
+	}
+	for _, name := range r.Units {
+		released++
+		fmt.Fprintf(a.out, "thawed unit %s\n", printable(name))
 	}
 	for _, p := range r.Problems {
 		fmt.Fprintf(a.err, "fermata: %s\n", printable(p))

@@ -4,6 +4,7 @@
 package thaw
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -26,6 +27,8 @@ type Options struct {
 	rescue.Request
 	Journal, Notes string        // directories
 	Limit          time.Duration // for everything
+	// Units thaws the units that a writer of type systemd-unit has frozen, and says which; nil: they are left alone.
+	Units func(context.Context) ([]string, error)
 	// Dead leaves alone what belongs to a daemon that lives: it releases that itself.
 	Dead bool
 }
@@ -33,6 +36,8 @@ type Options struct {
 // Report is what was done.
 type Report struct {
 	Outcomes []rescue.Outcome `json:"outcomes"`
+	// Units are the units of systemd that were thawed.
+	Units []string `json:"units,omitempty"`
 	// Left are suspended device-mapper devices that are not known to be ours, and were left alone.
 	Left []string `json:"left"`
 	// Problems are what could not be read; what was not known of because of them is not released.
@@ -92,6 +97,12 @@ func Run(o Options) (Report, error) {
 		r.Left = append(r.Left, d.Name)
 	}
 	r.told(leaveNotes(o.Notes, left, s.Transactions, r.Outcomes))
+	if o.Units != nil && len(o.Points) == 0 {
+		ctx, cancel := context.WithTimeout(context.Background(), o.Limit)
+		defer cancel()
+		r.Units, err = o.Units(ctx)
+		problem(err, true)
+	}
 	return r, nil
 }
 

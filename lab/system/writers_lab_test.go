@@ -74,6 +74,9 @@ func TestServiceWriter(t *testing.T) {
 	service(t, "stock", "nobody", "python3", program, "stock", file)
 	registered := func() bool { return listed(t, "stock").Registered != "" }
 	eventually(t, "it has registered", registered)
+	if out := must(t, "writer", "test", "stock"); !strings.Contains(out, "a set could claim application consistency") || !listed(t, "stock").Last.Test {
+		t.Errorf("tested: %s, listed %+v", out, listed(t, "stock").Last)
+	}
 	m := create(t, "--policy", "stock")
 	if m.Consistency != api.Application || len(m.Writers) != 1 || m.Writers[0].State != "released" || m.Writers[0].Type != "dbus" {
 		t.Errorf("the set claims %s, writers %+v", m.Consistency, m.Writers)
@@ -157,18 +160,27 @@ func TestUnitWriter(t *testing.T) {
 		t.Errorf("somebody thawed it: exit status %d, %s", a.status, a.stderr)
 	}
 	done = taking()
+	labtest.Run(t, "systemctl", "kill", "-s", "STOP", "fermatad")
+	if out := must(t, "thaw"); !strings.Contains(out, "thawed unit ticker.service") || freezer() != "running" {
+		t.Errorf("the panic verb: %s; the unit is %s", out, freezer())
+	}
+	labtest.Run(t, "systemctl", "kill", "-s", "CONT", "fermatad")
+	if a := <-done; a.status != 4 {
+		t.Errorf("after the panic verb: exit status %d, %s", a.status, a.stderr)
+	}
+	done = taking()
 	labtest.Run(t, "systemctl", "kill", "-s", "KILL", "--kill-whom=all", "fermatad")
 	eventually(t, "the unit goes on after the death of daemon and writer", func() bool { return freezer() == "running" })
 	<-done
 	done = taking()
-	labtest.Run(t, "pkill", "-KILL", "-f", "fermata-writer systemd-unit ticker.service")
+	labtest.Run(t, "pkill", "-KILL", "-f", "^fermata-writer systemd-unit ticker.service")
 	if a := <-done; a.status != 4 {
 		t.Errorf("its writer died: exit status %d, %s", a.status, a.stderr)
 	}
 	if state := freezer(); state != "running" {
 		t.Errorf("after the death of its writer the unit is %s", state)
 	}
-	if left, _ := filepath.Glob("/run/fermata/units/*"); len(left) > 0 || len(sets(t)) != 2 {
+	if left, _ := filepath.Glob("/run/fermata/units/*"); len(left) > 0 || len(sets(t)) != 1 {
 		t.Errorf("notes %q, %d sets", left, len(sets(t)))
 	}
 }
