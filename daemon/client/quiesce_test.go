@@ -29,7 +29,7 @@ func TestQuiesce(t *testing.T) {
 	if err != nil || m.State != api.Released || acted != 1 {
 		t.Fatalf("got %+v, %v; acted %d times", m, err, acted)
 	}
-	requests, released := fake.Holds()
+	requests, _ := fake.Holds()
 	if diff := cmp.Diff([]api.QuiesceRequest{want}, requests); diff != "" {
 		t.Errorf("the request changed on the bus (-sent +arrived):\n%s", diff)
 	}
@@ -42,7 +42,7 @@ func TestQuiesce(t *testing.T) {
 	if _, err := c.Quiesce(t.Context(), api.QuiesceRequest{Policy: "p", For: time.Minute}, func(context.Context) bool { return false }, nil); err != nil {
 		t.Error(err)
 	}
-	if _, released = fake.Holds(); !slices.Equal(released, []bool{true, false}) {
+	if _, released := fake.Holds(); !slices.Equal(released, []bool{true, false}) {
 		t.Errorf("released %v", released)
 	}
 }
