@@ -5,6 +5,7 @@ package system
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -106,7 +107,8 @@ func damage(t *testing.T, lv, file string) {
 	labtest.Run(t, "dd", "if=/dev/urandom", "of="+filepath.Join(dir, file), "bs=8k", "count=1", "conv=notrunc")
 }
 
-// A recovery that takes too long is ended, with everything that it has started, and the set is not made.
+// A recovery that takes too long is ended, with everything that it has started, and the set is not made. So it is if the
+// daemon is killed meanwhile, by the next one.
 func TestRecoverEnds(t *testing.T) {
 	vols := thinVolumes(t, 1)
 	hang := "/usr/local/libexec/fermata/hang"
@@ -118,16 +120,37 @@ func TestRecoverEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.Remove(hang) })
+	hanging := "commands: {freeze: [/bin/true], thaw: [/bin/true], recover: [" + hang + "]}\n"
 	configure(t, map[string]string{
 		"policies.d/hang.yaml": "volumes: [" + vols[0].Point + "]\nwriters: [w]\n",
-		"writers.d/w.yaml":     "commands: {freeze: [/bin/true], thaw: [/bin/true], recover: [" + hang + "]}\ntimeouts: {recover: 2s}\n",
+		"policies.d/long.yaml": "volumes: [" + vols[0].Point + "]\nwriters: [x]\n",
+		"writers.d/w.yaml":     hanging + "timeouts: {recover: 2s}\n",
+		"writers.d/x.yaml":     hanging,
 	})
 	a := fermata(t, "snapshot", "create", "--policy", "hang")
 	if a.status == 0 || !strings.Contains(a.stderr, "did not end within 2s") || !strings.Contains(a.stderr, "everywhere") {
 		t.Errorf("status %d: %s", a.status, a.stderr)
 	}
-	if out, _ := labtest.Try(t, "pgrep", "-f", "sleep 1234"); strings.TrimSpace(out) != "" {
-		t.Errorf("still running: %s", out)
+	runs := func() bool { _, status := labtest.Try(t, "pgrep", "-x", "sleep"); return status == 0 }
+	if runs() {
+		t.Error("it still runs")
+	}
+	if left := snapshotLVs(t); left != "" {
+		t.Errorf("left behind: %s", left)
+	}
+
+	c := exec.Command("fermata", "snapshot", "create", "--policy", "long")
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it runs", runs)
+	labtest.Run(t, "pkill", "-KILL", "-x", "fermatad")
+	if c.Wait() == nil {
+		t.Error("the set was made")
+	}
+	eventually(t, "the next daemon answers", func() bool { return fermata(t, "snapshot", "list").status == 0 })
+	if runs() {
+		t.Error("it still runs")
 	}
 	for _, path := range []string{vols[0].Point + "/here", "/run/there", "/usr/everywhere"} {
 		if _, err := os.Stat(path); err == nil {
