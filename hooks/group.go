@@ -326,7 +326,11 @@ func bounded(ctx context.Context, phase Phase, m *member, ev Event) (Answer, err
 		answer <- said{a, err}
 	}()
 	limit := m.spec.Timeouts.Of(phase)
-	t := time.NewTimer(limit + limitSlack)
+	slack := limitSlack
+	if ev.Stage != nil {
+		slack += strikeLimit
+	}
+	t := time.NewTimer(limit + slack)
 	defer t.Stop()
 	select {
 	case s := <-answer:
