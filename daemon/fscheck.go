@@ -5,10 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
-	"strings"
+	"slices"
+	"syscall"
 	"time"
 
+	"github.com/fermata-project/fermata/config/ownership"
 	"github.com/fermata-project/fermata/hooks/child"
 )
 
@@ -41,16 +42,15 @@ func (System) CheckFilesystem(ctx context.Context, s *child.Stage) error {
 	if _, err := os.Stat(check[0]); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	c := exec.CommandContext(ctx, check[0], append(check[1:len(check):len(check)], m.Device)...)
-	c.Env, c.Dir = []string{"LC_ALL=C", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"}, "/"
-	c.WaitDelay = time.Second
-	out, err := c.CombinedOutput()
+	if err := ownership.File(check[0]); err != nil {
+		return err
+	}
+	err = finish(ctx, checkTime, child.Command{
+		Path: check[0], Args: append(slices.Clone(check), m.Device), Env: []string{"LC_ALL=C", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"},
+		Orphaned: syscall.SIGKILL, Whole: true,
+	})
 	if err != nil {
-		text := strings.TrimSpace(string(out))
-		if len(text) > 300 {
-			text = "…" + text[len(text)-300:]
-		}
-		return fmt.Errorf("the filesystem of %s is damaged, says %s: %w: %s", m.Path, check[0], err, strings.Join(strings.Fields(text), " "))
+		return fmt.Errorf("the filesystem of %s is damaged, or cannot be checked: %w", m.Path, err)
 	}
 	return nil
 }
