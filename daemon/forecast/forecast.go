@@ -31,7 +31,7 @@ const (
 	// late is how much longer than the longest interval seen the next deletion may take.
 	late = 1.25
 	// samples is how many a window holds.
-	samples = 64
+	samples = 32
 	// enough is how much of a window must have been observed, and enoughSamples how many samples it needs.
 	enough        = 0.5
 	enoughSamples = 8
@@ -45,7 +45,7 @@ type sample struct {
 	used float64
 }
 
-// Series is what is known of one pool's data or metadata. The zero Series is empty and ready. It takes about 5 KiB when it is full.
+// Series is what is known of one pool's data or metadata. The zero Series is empty and ready. It takes about 3 KiB when it is full.
 type Series struct {
 	windows [5][]sample
 	size    float64
@@ -142,6 +142,9 @@ func undeleted(w []sample, size float64) (curve, peaks []sample) {
 
 // slope is the median of the slopes between all pairs, in units a nanosecond.
 func slope(w []sample) float64 {
+	if len(w) == 0 || !slices.ContainsFunc(w, func(s sample) bool { return s.used != w[0].used }) {
+		return 0 // most snapshots, most of the time
+	}
 	slopes := make([]float64, 0, len(w)*(len(w)-1)/2)
 	for i := range w {
 		for j := i + 1; j < len(w); j++ {
@@ -149,9 +152,6 @@ func slope(w []sample) float64 {
 				slopes = append(slopes, (w[j].used-w[i].used)/float64(dt))
 			}
 		}
-	}
-	if len(slopes) == 0 {
-		return 0
 	}
 	slices.Sort(slopes)
 	if n := len(slopes); n%2 == 0 {

@@ -1,0 +1,271 @@
+package pools
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fermata-project/fermata/daemon/forecast"
+	"github.com/fermata-project/fermata/dm"
+)
+
+// Source tells of devices that fill up: dm.Spaces.
+type Source interface {
+	All() ([]dm.Space, error)
+	One(dm.Dev) (dm.Space, error)
+}
+
+// Events wakes the watch: dm.Events.
+type Events interface {
+	Wait(context.Context) error
+}
+
+// Pool is what is known of a pool or a copy-on-write area.
+type Pool struct {
+	Name string // vg/lv, or the device's name where it is not LVM's
+	dm.Space
+	Level  Level
+	Reason string    // why it is at a level other than OK
+	Since  time.Time // of the level
+	// How long it takes until Data and Metadata are full.
+	DataLeft, MetadataLeft Left
+}
+
+// Left is a forecast: see forecast.Series.
+type Left struct {
+	Time  time.Duration // forecast.Never if it does not grow
+	Known bool
+}
+
+// State is everything that was seen at an instant.
+type State struct {
+	Pools []Pool // by name
+	Seen  time.Time
+	Err   error // what could not be seen
+}
+
+// Change is a pool's step to another level.
+type Change struct {
+	Pool
+	Was Level
+}
+
+// Watch follows the pools of the host.
+type Watch struct {
+	source Source
+	events Events
+	limits Limits
+	report func(Change)
+	log    *slog.Logger
+	now    func() time.Duration // of a clock that never jumps
+
+	state   atomic.Pointer[State]
+	tracked map[string]*tracked
+	listed  time.Duration // when all devices were looked at
+}
+
+// tracked is one pool, by what it is rather than how it is called.
+type tracked struct {
+	Pool
+	data, metadata forecast.Series
+	rates          [2]float64 // bytes a second, of data and metadata, of late
+	at, due        time.Duration
+	seen           bool
+}
+
+// New makes a watch; Run runs it. Report is called with each change of level, from the watch's goroutine: it must not
+// block.
+func New(source Source, events Events, limits Limits, report func(Change), log *slog.Logger) *Watch {
+	return &Watch{source: source, events: events, limits: limits, report: report, log: log, now: boottime, tracked: map[string]*tracked{}}
+}
+
+// State is what was seen last: nothing before Run has begun. It never waits.
+func (w *Watch) State() State {
+	if s := w.state.Load(); s != nil {
+		return *s
+	}
+	return State{}
+}
+
+// Run watches until ctx ends.
+func (w *Watch) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	changed, ended := make(chan error), make(chan struct{})
+	defer func() { cancel(); <-ended }()
+	go func() {
+		defer close(ended)
+		for err := error(nil); err == nil; {
+			err = w.events.Wait(ctx)
+			select {
+			case changed <- err:
+			case <-ctx.Done():
+			}
+		}
+	}()
+	err := w.all()
+	for {
+		w.publish(err)
+		t := time.NewTimer(w.next())
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return nil
+		case err := <-changed:
+			t.Stop()
+			if err != nil {
+				if ctx.Err() != nil {
+					return nil
+				}
+				return err
+			}
+			w.settle(ctx)
+		case <-t.C:
+			if !w.overdue() {
+				err = w.due()
+				continue
+			}
+		}
+		err = w.all()
+	}
+}
+
+// settled is how long events are gathered: a set raises dozens.
+const settled = 50 * time.Millisecond
+
+func (w *Watch) settle(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(settled):
+	}
+}
+
+// overdue reports whether all devices should be listed again although no event came: a safety net.
+func (w *Watch) overdue() bool { return w.now()-w.listed >= 10*longest }
+
+// next is how long to sleep.
+func (w *Watch) next() time.Duration {
+	next := longest
+	for _, t := range w.tracked {
+		next = min(next, t.due-w.now())
+	}
+	return max(next, settled)
+}
+
+// all looks at all devices anew.
+func (w *Watch) all() error {
+	spaces, err := w.source.All()
+	if spaces == nil && err != nil {
+		return err
+	}
+	w.listed = w.now()
+	for _, t := range w.tracked {
+		t.seen = false
+	}
+	for _, s := range spaces {
+		t := w.tracked[identity(s)]
+		if t == nil {
+			t = &tracked{}
+			t.Since = time.Now()
+			w.tracked[identity(s)] = t
+		}
+		w.look(t, s)
+	}
+	maps.DeleteFunc(w.tracked, func(_ string, t *tracked) bool { return !t.seen })
+	return err
+}
+
+// due looks at what has to be looked at by now, or soon: so that many sleep together.
+func (w *Watch) due() error {
+	var errs []error
+	now := w.now()
+	for id, t := range w.tracked {
+		if t.due-now > (t.due-t.at)/4 {
+			continue
+		}
+		switch s, err := w.source.One(t.Dev); {
+		case err != nil && errors.Is(err, unix.ENXIO):
+			delete(w.tracked, id) // the event of that is on its way
+		case err != nil:
+			errs, t.due = append(errs, err), now+longest
+		case identity(s) == id:
+			w.look(t, s)
+		default:
+			return w.all()
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// identity outlives a new name and another device number, where the device has a UUID.
+func identity(s dm.Space) string { return cmp.Or(s.UUID, s.Device) }
+
+// look notes what is seen of a pool.
+func (w *Watch) look(t *tracked, s dm.Space) {
+	now, was := w.now(), t.Level
+	if seconds := (now - t.at).Seconds(); t.at > 0 && seconds >= 0.5 {
+		t.rates = [2]float64{rate(t.Data, s.Data, seconds), rate(t.Metadata, s.Metadata, seconds)}
+	}
+	t.Space, t.Name, t.seen = s, name(s), true
+	if s.Data.Size > 0 {
+		t.data.Add(now, s.Data.Used, s.Data.Size)
+		t.DataLeft = left(&t.data, now, s.Data)
+	}
+	if s.Metadata.Size > 0 {
+		t.metadata.Add(now, s.Metadata.Used, s.Metadata.Size)
+		t.MetadataLeft = left(&t.metadata, now, s.Metadata)
+	}
+	t.Level, t.Reason = judge(was, s, w.limits)
+	t.at, t.due = now, now+again(s, t.rates[0], t.rates[1], w.limits)
+	if t.Level != was {
+		t.Since = time.Now()
+		w.report(Change{Pool: t.Pool, Was: was})
+	}
+}
+
+func rate(was, is dm.Fill, seconds float64) float64 {
+	if is.Used <= was.Used {
+		return 0
+	}
+	return float64(is.Used-was.Used) / seconds
+}
+
+func left(s *forecast.Series, now time.Duration, f dm.Fill) Left {
+	in, known := s.Until(now, f.Used)
+	return Left{in, known}
+}
+
+func name(s dm.Space) string {
+	if vg, lv, layer, ok := dm.SplitLVMName(s.Device); ok && (layer == "" || layer == "tpool") {
+		return vg + "/" + lv
+	}
+	return s.Device
+}
+
+// publish shows what was seen to whoever asks.
+func (w *Watch) publish(err error) {
+	if before := w.State().Err; err != nil && (before == nil || before.Error() != err.Error()) {
+		w.log.Warn("not every pool can be watched", "error", err)
+	}
+	s := &State{Seen: time.Now(), Err: err, Pools: make([]Pool, 0, len(w.tracked))}
+	for _, t := range w.tracked {
+		s.Pools = append(s.Pools, t.Pool)
+	}
+	slices.SortFunc(s.Pools, func(a, b Pool) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Device, b.Device)) })
+	w.state.Store(s)
+}
+
+// boottime is the clock that goes on while the machine sleeps.
+func boottime() time.Duration {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &t); err != nil {
+		panic("internal error: CLOCK_BOOTTIME: " + err.Error()) // every Linux has it
+	}
+	return time.Duration(t.Nano())
+}

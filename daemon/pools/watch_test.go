@@ -1,0 +1,267 @@
+package pools
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fermata-project/fermata/daemon/forecast"
+	"github.com/fermata-project/fermata/dm"
+)
+
+// host is a source and its events.
+type host struct {
+	mu     sync.Mutex
+	spaces []dm.Space
+	err    error
+	event  chan struct{}
+	asked  int // how often a device was looked at
+}
+
+func (h *host) All() ([]dm.Space, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.asked += len(h.spaces)
+	return slices.Clone(h.spaces), h.err
+}
+
+func (h *host) One(dev dm.Dev) (dm.Space, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.asked++
+	for _, s := range h.spaces {
+		if s.Dev == dev {
+			return s, nil
+		}
+	}
+	return dm.Space{}, &dm.Error{Op: "take status of", Errno: unix.ENXIO}
+}
+
+func (h *host) Wait(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-h.event:
+		return nil
+	}
+}
+
+// set changes what there is; the kernel tells of it if told.
+func (h *host) set(told bool, spaces ...dm.Space) {
+	h.mu.Lock()
+	h.spaces = spaces
+	h.mu.Unlock()
+	if told {
+		h.event <- struct{}{}
+	}
+}
+
+func pool(name string, used, metadata uint64) dm.Space {
+	return dm.Space{Device: name, UUID: "LVM-" + name, Dev: dm.Dev(len(name)), Type: "thin-pool", Mode: "rw",
+		Data: dm.Fill{Used: used << 20, Size: 1000 << 20}, Metadata: dm.Fill{Used: metadata << 10, Size: 1000 << 10}}
+}
+
+var limits = Limits{Data: Thresholds{0.8, 0.9}, Metadata: Thresholds{0.75, 0.9}, COW: Thresholds{0.7, 0.9}}
+
+// watched runs a watch over a host in a bubble of its own time.
+func watched(t *testing.T, test func(h *host, w *Watch, changes func() string)) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &host{event: make(chan struct{})}
+		var told []string
+		began := time.Now()
+		report := func(c Change) { told = append(told, fmt.Sprintf("%s %v to %v", c.Name, c.Was, c.Level)) }
+		w := New(h, h, limits, report, slog.New(slog.NewTextHandler(io.Discard, nil)))
+		w.now = func() time.Duration { return time.Since(began) + time.Hour }
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- w.Run(ctx) }()
+		synctest.Wait()
+		test(h, w, func() string {
+			synctest.Wait()
+			defer func() { told = nil }()
+			return strings.Join(told, ", ")
+		})
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestFollows(t *testing.T) {
+	watched(t, func(h *host, w *Watch, changes func() string) {
+		if s := w.State(); len(s.Pools) != 0 || s.Seen.IsZero() {
+			t.Errorf("of an empty host: %+v", s)
+		}
+		h.set(true, pool("vg-pool-tpool", 100, 10))
+		time.Sleep(time.Second)
+		if s := w.State(); len(s.Pools) != 1 || s.Pools[0].Name != "vg/pool" || s.Pools[0].Level != OK {
+			t.Fatalf("a pool that appeared: %+v", s)
+		}
+		// The kernel says nothing while it fills up.
+		h.set(false, pool("vg-pool-tpool", 850, 10))
+		time.Sleep(10 * time.Second)
+		if got := changes(); got != "vg/pool ok to warning" {
+			t.Errorf("filling up: %q", got)
+		}
+		renamed := pool("vg-pool-tpool", 950, 10)
+		renamed.Device = "new-pool-tpool"
+		h.set(true, renamed)
+		time.Sleep(time.Second)
+		if got := changes(); got != "new/pool warning to critical" || len(w.State().Pools) != 1 {
+			t.Errorf("renamed: %q, %+v", got, w.State())
+		}
+		h.set(true, dm.Space{Device: "new-pool-tpool", UUID: renamed.UUID, Dev: renamed.Dev, Type: "thin-pool", Mode: "rw",
+			Data: dm.Fill{Used: 950 << 20, Size: 2000 << 20}, Metadata: renamed.Metadata})
+		time.Sleep(time.Second)
+		if got := changes(); got != "new/pool critical to ok" {
+			t.Errorf("extended: %q", got)
+		}
+		h.set(true)
+		time.Sleep(time.Second)
+		if s := w.State(); len(s.Pools) != 0 {
+			t.Errorf("of a pool that is gone: %+v", s)
+		}
+		// One that vanishes without an event.
+		h.set(true, pool("a-b-tpool", 100, 10))
+		time.Sleep(time.Second)
+		h.set(false)
+		time.Sleep(2 * time.Minute)
+		if s := w.State(); len(s.Pools) != 0 || s.Err != nil {
+			t.Errorf("of a pool that vanished: %+v", s)
+		}
+	})
+}
+
+// A threshold is seen within a second of being reached, at any pace, and what does nothing is looked at once a minute.
+func TestPace(t *testing.T) {
+	for _, pace := range []uint64{1, 10, 100} {
+		watched(t, func(h *host, w *Watch, changes func() string) {
+			h.set(true, pool("vg-pool-tpool", 400, 10))
+			time.Sleep(10 * time.Minute)
+			changes()
+			h.mu.Lock()
+			idle := h.asked
+			h.mu.Unlock()
+			if idle > 400 {
+				t.Errorf("looked %d times in ten minutes", idle)
+			}
+			warned := false
+			for used := uint64(400); used < 1000; used += pace {
+				h.set(false, pool("vg-pool-tpool", used, 10))
+				time.Sleep(time.Second)
+				warned = warned || changes() != ""
+				if level := w.State().Pools[0].Level; used >= 800+pace && level < Warning || used >= 900+pace && level < Critical {
+					t.Fatalf("at %d MiB/s: %d of 1000 MiB used, and %v", pace, used, level)
+				}
+			}
+			if !warned {
+				t.Error("no change was reported")
+			}
+		})
+	}
+	watched(t, func(h *host, w *Watch, _ func() string) {
+		var many []dm.Space
+		for i := range 1000 {
+			s := dm.Space{Device: fmt.Sprintf("vg-s%d", i), UUID: fmt.Sprint("LVM-", i), Dev: dm.Dev(i), Type: "snapshot", Mode: "rw", Data: dm.Fill{Used: 1 << 20, Size: 50 << 30}}
+			many = append(many, s)
+		}
+		h.set(true, many...)
+		time.Sleep(time.Minute)
+		h.mu.Lock()
+		before := h.asked
+		h.mu.Unlock()
+		time.Sleep(10 * time.Minute)
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if n := h.asked - before; n > 12*1000 {
+			t.Errorf("a thousand idle snapshots were looked at %d times in ten minutes", n)
+		}
+		if len(w.State().Pools) != 1000 {
+			t.Errorf("%d are known", len(w.State().Pools))
+		}
+	})
+}
+
+func TestForecast(t *testing.T) {
+	watched(t, func(h *host, w *Watch, _ func() string) {
+		for minute := range 30 {
+			h.set(minute == 0, pool("vg-pool-tpool", 100+uint64(minute)*10, 10))
+			time.Sleep(time.Minute)
+		}
+		p := w.State().Pools[0]
+		if !p.DataLeft.Known || p.DataLeft.Time < 55*time.Minute || p.DataLeft.Time > 70*time.Minute {
+			t.Errorf("610 MiB are left at 10 MiB a minute: full in %+v", p.DataLeft)
+		}
+		if p.MetadataLeft.Time != forecast.Never {
+			t.Errorf("metadata that do not grow are full in %+v", p.MetadataLeft)
+		}
+	})
+}
+
+func TestTroubles(t *testing.T) {
+	watched(t, func(h *host, w *Watch, _ func() string) {
+		h.set(true, pool("vg-pool-tpool", 100, 10))
+		time.Sleep(time.Second)
+		h.mu.Lock()
+		h.spaces, h.err = nil, errors.New("no memory")
+		h.mu.Unlock()
+		h.event <- struct{}{}
+		time.Sleep(time.Second)
+		if s := w.State(); s.Err == nil || len(s.Pools) != 1 {
+			t.Errorf("what was known is forgotten: %+v", s)
+		}
+		h.mu.Lock()
+		h.err = nil
+		h.mu.Unlock()
+	})
+}
+
+func TestJudge(t *testing.T) {
+	full := func(used, metadata uint64) dm.Space { return pool("p", used, metadata) }
+	mode := func(s dm.Space, mode string) dm.Space { s.Mode = mode; return s }
+	check := full(1, 1)
+	check.NeedsCheck = true
+	cow := dm.Space{Type: "snapshot", Mode: "rw", Data: dm.Fill{Used: 75, Size: 100}}
+	for _, c := range []struct {
+		name string
+		was  Level
+		s    dm.Space
+		want Level
+		says string
+	}{
+		{"empty", OK, full(0, 0), OK, ""},
+		{"data", OK, full(800, 0), Warning, "data 80.0 %"},
+		{"metadata", OK, full(0, 750), Warning, "metadata 75.0 %"},
+		{"both", OK, full(800, 900), Critical, "data 80.0 % full, metadata 90.0 %"},
+		{"just below, never above", OK, full(799, 0), OK, ""},
+		{"just below, after", Warning, full(781, 0), Warning, "78.1 %"},
+		{"well below", Warning, full(779, 0), OK, ""},
+		{"critical falls to warning", Critical, full(879, 0), Warning, "87.9 %"},
+		{"full", OK, full(1000, 0), Exhausted, "100.0 %"},
+		{"out of space", OK, mode(full(999, 0), "out_of_data_space"), Exhausted, "writes wait"},
+		{"read-only", OK, mode(full(1, 1), "ro"), Failed, "read-only"},
+		{"failed", OK, mode(dm.Space{Type: "thin-pool"}, "fail"), Failed, "has failed"},
+		{"needs check", OK, check, Failed, "checked"},
+		{"area", OK, cow, Warning, "75.0 %"},
+		{"lost", Critical, mode(dm.Space{Type: "snapshot"}, "invalid"), Failed, "lost"},
+		{"back", Failed, full(1, 1), OK, ""},
+		{"unknown size", OK, mode(dm.Space{Type: "snapshot"}, "unknown"), OK, ""},
+	} {
+		got, reason := judge(c.was, c.s, limits)
+		if got != c.want || !strings.Contains(reason, c.says) || cmp.Compare(reason, "") == 0 != (c.want == OK) {
+			t.Errorf("%s: %v, %q", c.name, got, reason)
+		}
+	}
+}

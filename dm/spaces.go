@@ -1,0 +1,128 @@
+package dm
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// Space is a device that fills up: a thin pool, or the snapshot of a volume with its copy-on-write area.
+type Space struct {
+	Device string // its name in /dev/mapper
+	UUID   string
+	Dev    Dev
+	Type   string // of the target: thin-pool or snapshot
+	// Data of a pool, or the copy-on-write area. The size is 0 where nothing can be told.
+	Data Fill
+	// Metadata of a pool; a snapshot's are part of its area.
+	Metadata Fill
+	// Mode of a pool: rw, ro, out_of_data_space, fail, error; of a snapshot: rw, invalid, overflow, unknown.
+	Mode       string
+	NeedsCheck bool // of a pool
+}
+
+// Fill is how much of something is used, in bytes.
+type Fill struct{ Used, Size uint64 }
+
+// Spaces finds the devices that fill up, and asks them how full they are, without a flush. It remembers the types of devices
+// between its calls, so that a look at one of a thousand volumes costs one ioctl. It serves one goroutine at a time.
+type Spaces struct {
+	control *Control
+	blocks  map[Dev]uint64 // bytes in a block of data, of those that fill up: 512 for a snapshot
+}
+
+// NewSpaces looks through control.
+func NewSpaces(control *Control) *Spaces { return &Spaces{control: control} }
+
+// All looks at all devices anew. The error joins those of single devices; one that has just gone is none.
+func (s *Spaces) All() ([]Space, error) {
+	list, err := s.control.List()
+	if err != nil {
+		return nil, err
+	}
+	s.blocks = map[Dev]uint64{}
+	var out []Space
+	var errs []error
+	for _, e := range list {
+		targets, info, err := s.control.Table(ByDev(e.Dev))
+		if errors.Is(err, unix.ENXIO) {
+			continue
+		}
+		block, err := fills(targets, err)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("cannot read the table of %s: %w", e.Name, err))
+		}
+		if block == 0 {
+			continue
+		}
+		s.blocks[e.Dev] = block
+		space, err := s.One(e.Dev)
+		if errors.Is(err, unix.ENXIO) {
+			continue
+		}
+		if err != nil {
+			errs = append(errs, err)
+		}
+		space.Device, space.UUID, space.Dev = info.Name, info.UUID, e.Dev
+		out = append(out, space)
+	}
+	return out, errors.Join(errs...)
+}
+
+// fills is how many bytes a block of the target's data has; 0 if it does not fill up.
+func fills(targets []Target, err error) (uint64, error) {
+	if err != nil || len(targets) != 1 {
+		return 0, err
+	}
+	switch targets[0].Type {
+	case "thin-pool":
+		t, err := ParseThinPoolTable(targets[0].Params)
+		return t.BlockSize * 512, err
+	case "snapshot":
+		return 512, nil
+	}
+	return 0, nil
+}
+
+// One looks at one of the devices that the last All found. The error is ENXIO if it is gone, or is something else by now.
+func (s *Spaces) One(dev Dev) (Space, error) {
+	targets, info, err := s.control.Status(ByDev(dev), StatusNoFlush)
+	if err != nil {
+		return Space{}, err
+	}
+	if block := s.blocks[dev]; block > 0 && len(targets) == 1 {
+		space := Space{Device: info.Name, UUID: info.UUID, Dev: dev, Type: targets[0].Type}
+		switch targets[0].Type {
+		case "thin-pool":
+			return space.pool(targets[0].Params, block)
+		case "snapshot":
+			return space.snapshot(targets[0].Params)
+		}
+	}
+	return Space{}, &Error{Op: "take status of", Device: info.Name, Errno: unix.ENXIO}
+}
+
+func (s Space) pool(params string, block uint64) (Space, error) {
+	p, err := ParseThinPool(params)
+	s.Mode, s.NeedsCheck = p.Mode.String(), p.NeedsCheck
+	s.Data = Fill{p.UsedData * block, p.TotalData * block}
+	s.Metadata = Fill{p.UsedMetadata * 4096, p.TotalMetadata * 4096}
+	return s, err
+}
+
+func (s Space) snapshot(params string) (Space, error) {
+	p, err := ParseSnapshot(params)
+	s.Data = Fill{p.Used * 512, p.Total * 512}
+	switch {
+	case p.Invalid:
+		s.Mode = "invalid"
+	case p.Overflow:
+		s.Mode = "overflow"
+	case p.Unknown:
+		s.Mode = "unknown"
+	default:
+		s.Mode = PoolReadWrite.String()
+	}
+	return s, err
+}
