@@ -92,6 +92,9 @@ func build(dir string, files sources) (*Config, error) {
 	fatal := false
 	for _, s := range files.daemon {
 		d := decode(s, daemonSchema, &c.Daemon)
+		if !d.unread {
+			checkDaemon(d, &c.Daemon)
+		}
 		c.Problems = append(c.Problems, d.problems...)
 		fatal = fatal || d.failed()
 	}

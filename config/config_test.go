@@ -150,6 +150,8 @@ log_level: warn
 limits: {freeze: 2s, writers: 30s, prepare: 1h, sets: 50}
 preflush: {rounds: 7, until: 20ms}
 idle_exit: 90s
+pools: {data: {warning: 70%}, cow: {critical: 97.5%}}
+metrics: {listen: "[::1]:9948", web_config: /etc/fermata/web.yaml}
 `},
 		goldenFile{"writers.d/pg.yaml", `
 name: postgresql
@@ -203,6 +205,8 @@ labels: {tier: gold, example.org/owner: 7}
 		StateDirectory: "/srv/state", MountDirectory: "/mnt/fermata", LogLevel: slog.LevelWarn,
 		Limits:   DaemonLimits{limits, 50},
 		Preflush: Preflush{7, 20 * time.Millisecond}, IdleExit: 90 * time.Second,
+		Pools:   Pools{Data: Thresholds{70, 90}, Metadata: Thresholds{75, 90}, COW: Thresholds{80, 97.5}},
+		Metrics: Metrics{Listen: "[::1]:9948", WebConfig: "/etc/fermata/web.yaml"},
 	})
 
 	check("writers", slices.Sorted(maps.Keys(c.Writers)), []string{"nothing", "postgresql", "web"})

@@ -12,6 +12,8 @@ type Daemon struct {
 	LogLevel       slog.Level    // default info
 	Limits         DaemonLimits  // of every set, unless its policy has its own
 	Preflush       Preflush      // how filesystems are flushed before the freeze
+	Pools          Pools         // when pools count as filling up
+	Metrics        Metrics       // where metrics can be read
 	IdleExit       time.Duration // idle time before the daemon exits, to be started again on demand; 1s to 1w; default 0: never
 }
 
@@ -48,6 +50,7 @@ func defaultDaemon() Daemon {
 			Sets:   1000,
 		},
 		Preflush: Preflush{Rounds: 4, Until: 50 * time.Millisecond},
+		Pools:    defaultPools(),
 	}
 }
 
@@ -73,5 +76,7 @@ var daemonSchema = mapping(
 		key("rounds", func(p *Preflush) *int { return &p.Rounds }, integer(0, 100)),
 		key("until", func(p *Preflush) *time.Duration { return &p.Until }, duration(time.Millisecond, time.Minute)),
 	)),
+	key("pools", func(d *Daemon) *Pools { return &d.Pools }, poolsSchema),
+	key("metrics", func(d *Daemon) *Metrics { return &d.Metrics }, metricsSchema),
 	key("idle_exit", func(d *Daemon) *time.Duration { return &d.IdleExit }, durationOrZero(time.Second, 7*24*time.Hour)),
 )

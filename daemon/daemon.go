@@ -19,11 +19,13 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fermata-project/fermata/config"
 	"github.com/fermata-project/fermata/daemon/api"
 	"github.com/fermata-project/fermata/daemon/catalog"
+	"github.com/fermata-project/fermata/daemon/pools"
 	"github.com/fermata-project/fermata/daemon/writers"
 	"github.com/fermata-project/fermata/dm/provider"
 	"github.com/fermata-project/fermata/dm/provider/clone"
@@ -45,6 +47,8 @@ type Options struct {
 	Machine      string          // this one, as in provider.Host
 	LinkDir      string          // of links to the devices of snapshots; empty: /dev/fermata
 	Clones       *clone.Provider // one of Providers; nil: no clones are made
+	Watch        *pools.Watch    // of pools; nil: none
+	Ended        func(Ended)     // told of each set's end; nil: nobody
 	Log          *slog.Logger
 }
 
@@ -56,6 +60,7 @@ type Daemon struct {
 	turn    turn
 	life    context.Context // of Start: what runs in the background ends with it
 	calls   calls
+	frozen  atomic.Pointer[Frozen] // nil: nothing is
 
 	background sync.WaitGroup
 

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/fermata-project/fermata/daemon/api"
+	"github.com/fermata-project/fermata/daemon/forecast"
+	"github.com/fermata-project/fermata/daemon/pools"
 	"github.com/fermata-project/fermata/dm/provider"
 	"github.com/fermata-project/fermata/fsfreeze/guard"
 )
@@ -69,16 +71,40 @@ func (d *Daemon) Pools(ctx context.Context) ([]api.Pool, error) {
 		if !ok {
 			continue
 		}
-		pools, err := d.pools(ctx, x, p.Name())
+		found, err := d.pools(ctx, x, p.Name())
 		errs = append(errs, err)
-		for _, q := range pools {
-			out = append(out, api.Pool{
+		for _, q := range found {
+			out = append(out, d.watched(api.Pool{
 				Name: q.Name, Provider: p.Name(), Device: q.Device, Mode: q.Mode, Size: q.Size, Used: q.Used,
 				MetadataSize: q.MetadataSize, MetadataUsed: q.MetadataUsed, NeedsCheck: q.NeedsCheck,
-			})
+			}))
 		}
 	}
 	return out, errors.Join(errs...)
+}
+
+// watched adds to a pool what the watch knows of it.
+func (d *Daemon) watched(p api.Pool) api.Pool {
+	if d.o.Watch == nil {
+		return p
+	}
+	for _, w := range d.o.Watch.State().Pools {
+		if w.Device == p.Device {
+			p.Level, p.Reason = w.Level.String(), w.Reason
+			p.Trend, p.MetadataTrend = trend(w.DataLeft), trend(w.MetadataLeft)
+		}
+	}
+	return p
+}
+
+func trend(l pools.Left) api.Trend {
+	switch {
+	case !l.Known:
+		return api.Trend{}
+	case l.Time == forecast.Never:
+		return api.Trend{Steady: true}
+	}
+	return api.Trend{FullIn: max(l.Time, 1)}
 }
 
 // Status is the daemon's state at a glance.
@@ -87,25 +113,34 @@ func (d *Daemon) Status() api.Status {
 	if err := d.pingGuard(); err != nil {
 		s.Guard = err.Error()
 	}
-	now := append(d.troubles(), d.store.problems()...)
+	s.Problems = d.Problems()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	s.Sets, s.Recovered, s.Problems = len(d.contents.Sets), d.recovered, slices.Concat(d.problems, now)
-	if d.unlisted != nil {
-		s.Problems = append(s.Problems, strings.Split(d.unlisted.Error(), "\n")...)
-	}
-	for _, set := range slices.Sorted(maps.Keys(d.undone)) {
-		s.Problems = append(s.Problems, fmt.Sprintf("set %s was not taken, and not undone either; what is left of it is removed as soon as nothing hangs, or before the next set: %s",
-			set, strings.ReplaceAll(d.undone[set].Error(), "\n", "; ")))
-	}
-	s.Problems = append(s.Problems, elsewhere(d.contents.Elsewhere)...)
-	for _, p := range d.o.Config.Problems {
-		s.Problems = append(s.Problems, p.Error())
-	}
+	s.Sets, s.Recovered = len(d.contents.Sets), d.recovered
 	if d.running != nil {
 		s.Running, s.Phase = d.running.id, d.running.phase
 	}
 	return s
+}
+
+// Problems are what is wrong now, for people. It asks nobody.
+func (d *Daemon) Problems() []string {
+	now := append(d.troubles(), d.store.problems()...)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	out := slices.Concat(d.problems, now)
+	if d.unlisted != nil {
+		out = append(out, strings.Split(d.unlisted.Error(), "\n")...)
+	}
+	for _, set := range slices.Sorted(maps.Keys(d.undone)) {
+		out = append(out, fmt.Sprintf("set %s was not taken, and not undone either; what is left of it is removed as soon as nothing hangs, or before the next set: %s",
+			set, strings.ReplaceAll(d.undone[set].Error(), "\n", "; ")))
+	}
+	out = append(out, elsewhere(d.contents.Elsewhere)...)
+	for _, p := range d.o.Config.Problems {
+		out = append(out, p.Error())
+	}
+	return out
 }
 
 // elsewhere tells of what other hosts have not finished, or have left: they alone know.

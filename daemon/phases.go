@@ -291,6 +291,7 @@ func (t *transaction) unguard(ctx context.Context) error {
 
 // window is the freeze window: see window.go.
 func (t *transaction) window(context.Context) error {
+	t.daemon.frozen.Store(&Frozen{Filesystems: len(t.systems), Since: time.Now()})
 	err := t.win.run(func() error {
 		return t.win.hold(func() error { return t.win.capture(t.writers.Holding) })
 	})
@@ -303,6 +304,7 @@ func (t *transaction) recordWindow() {
 	if t.win.stuck {
 		return
 	}
+	t.daemon.frozen.Store(nil)
 	t.manifest.Phases = append(t.manifest.Phases, t.win.phases(t.begun)...)
 	t.manifest.Window, t.manifest.Created = t.win.length(), t.win.instant.UTC()
 }

@@ -169,6 +169,7 @@ func (t *transaction) quietWindow(ctx context.Context) error {
 	defer late.Stop()
 	look := time.NewTicker(lookInterval)
 	defer look.Stop()
+	t.daemon.frozen.Store(&Frozen{Filesystems: len(t.systems), Since: time.Now()})
 	err := t.win.run(func() error {
 		return t.win.hold(func() error { return t.await(ctx, late.C, look.C) })
 	})

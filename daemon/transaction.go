@@ -211,6 +211,7 @@ func (d *Daemon) createOnce(ctx context.Context, r api.Request, policy effective
 
 	if err := t.run(ctx, t.steps()); err != nil {
 		t.log.Error("no set was taken", "policy", policy.Name, "class", api.Of(err), "error", err)
+		t.ended(err)
 		err = errors.Join(err, t.journal.Remove())
 		if len(t.parts) > 0 { // else no provider has done anything
 			err = errors.Join(err, d.refreshAfter(ctx))
@@ -226,6 +227,7 @@ func (d *Daemon) createOnce(ctx context.Context, r api.Request, policy effective
 		t.log.Warn("the set is finished, but", "error", err)
 		t.manifest.Reasons = append(t.manifest.Reasons, afterwards(err))
 	}
+	t.ended(nil)
 	return &t.manifest, nil
 }
 

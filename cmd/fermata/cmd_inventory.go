@@ -58,9 +58,26 @@ var poolList = list[api.Pool]{
 		{name: "used", help: "used share of the data", right: true, value: func(p api.Pool) string { return share(p.Used, p.Size) }},
 		{name: "metadata", help: "used share of the metadata", right: true, value: func(p api.Pool) string { return share(p.MetadataUsed, p.MetadataSize) }},
 		{name: "free", help: "free space for data", right: true, value: func(p api.Pool) string { return size(p.Size - min(p.Used, p.Size)) }},
+		{name: "full_in", help: "when it is full if it goes on like this, data or metadata", right: true, value: fullIn},
+		{name: "level", help: "ok, warning, critical, exhausted or failed", value: func(p api.Pool) string { return p.Level }},
+		{name: "reason", help: "why the level is not ok", wide: true, value: func(p api.Pool) string { return p.Reason }},
 		{name: "metadata_size", help: "size of its metadata", wide: true, right: true, value: func(p api.Pool) string { return size(p.MetadataSize) }},
 		{name: "device", help: "its device-mapper name", wide: true, value: func(p api.Pool) string { return p.Device }},
 	},
+}
+
+// fullIn is the sooner of both forecasts: - if neither grows, ? if nobody knows.
+func fullIn(p api.Pool) string {
+	t, m := p.Trend, p.MetadataTrend
+	switch {
+	case t.FullIn > 0 && (m.FullIn == 0 || t.FullIn <= m.FullIn):
+		return roughly(t.FullIn)
+	case m.FullIn > 0:
+		return roughly(m.FullIn)
+	case t.Steady && m.Steady:
+		return "-"
+	}
+	return "?"
 }
 
 func poolMode(p api.Pool) string {

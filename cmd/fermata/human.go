@@ -60,6 +60,22 @@ func span(d time.Duration) string {
 	return d.Round(time.Second).String()
 }
 
+// roughly is a duration for which nobody would vouch in detail: 45s, 12m, 5h 10m, 3d 4h.
+func roughly(d time.Duration) string {
+	const day = 24 * time.Hour
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", max(1, int(d.Seconds())))
+	case d < time.Hour:
+		return fmt.Sprintf("%dm", int(d.Minutes()))
+	case d < day:
+		return fmt.Sprintf("%dh %dm", d/time.Hour, d%time.Hour/time.Minute)
+	case d < 100*day:
+		return fmt.Sprintf("%dd %dh", d/day, d%day/time.Hour)
+	}
+	return "> 100d"
+}
+
 func figures(v float64) string {
 	switch {
 	case v < 10:

@@ -22,6 +22,8 @@ import (
 	"github.com/fermata-project/fermata/config/ownership"
 	"github.com/fermata-project/fermata/daemon"
 	"github.com/fermata-project/fermata/daemon/bus"
+	"github.com/fermata-project/fermata/daemon/metrics"
+	"github.com/fermata-project/fermata/daemon/metrics/feed"
 	"github.com/fermata-project/fermata/daemon/writers"
 	"github.com/fermata-project/fermata/dm"
 	"github.com/fermata-project/fermata/dm/lvm"
@@ -73,13 +75,21 @@ func serve(dir, run string) error {
 	defer closePlugins(usable, log)
 	registry := writers.New(c)
 	clones := &clone.Provider{Store: daemon.CloneStore(c)}
+	events, err := dm.NewEvents()
+	if err != nil {
+		return err
+	}
+	watch := newWatch(c, control, events, log)
+	var counted *metrics.Metrics
 	d := daemon.New(daemon.Options{
 		Version: version, Config: c, Log: log, RunDir: run, Machine: provider.ThisHost().Machine,
 		Host:      daemon.System{Socket: guard.Socket, Notes: guard.Notes, Control: control},
 		Providers: slices.Concat(usable, providers(c, control, run, log), []provider.Provider{clones}), Clones: clones, Unusable: unusable,
 		NewWriter: registry.NewWriter, Registry: registry,
 		ReleaseUnits: func(ctx context.Context) ([]string, error) { return unit.Release(ctx, unit.Notes, unit.Dial) },
+		Watch:        watch, Ended: func(e daemon.Ended) { counted.Ended(e) },
 	})
+	counted = newMetrics(c, d, watch)
 	if err := d.Start(ctx); err != nil {
 		log.Error("starting with problems", "error", err)
 	}
@@ -88,6 +98,16 @@ func serve(dir, run string) error {
 	server.Writers = registry
 	ctx, exit := context.WithCancel(ctx)
 	defer exit()
+	go func() {
+		if err := watch.Run(ctx); err != nil {
+			log.Error("pools are not watched any more", "error", err)
+		}
+	}()
+	go func() {
+		if err := feed.Serve(ctx, filepath.Join(run, "metrics.sock"), counted, log); err != nil {
+			log.Error("metrics cannot be read", "error", err)
+		}
+	}()
 	go func() {
 		report := func(err error) { log.Error("watchdog", "error", err) }
 		if err := systemd.Watchdog(ctx, d.Alive, report); err != nil {

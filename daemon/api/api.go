@@ -265,6 +265,20 @@ type Pool struct {
 	MetadataSize uint64 `json:"metadata_size_bytes"`
 	MetadataUsed uint64 `json:"metadata_used_bytes"`
 	NeedsCheck   bool   `json:"needs_check,omitempty"`
+	// Level is ok, warning, critical, exhausted or failed; empty: nobody watches. Reason says why it is not ok.
+	Level  string `json:"level,omitempty"`
+	Reason string `json:"reason,omitempty"`
+	// Trend of the data and of the metadata.
+	Trend         Trend `json:"trend,omitzero"`
+	MetadataTrend Trend `json:"metadata_trend,omitzero"`
+}
+
+// Trend is how something fills up. The zero Trend says that too little has been seen to tell.
+type Trend struct {
+	// Steady: it does not grow.
+	Steady bool `json:"steady,omitempty"`
+	// FullIn is when it is full if it goes on like this; 0: it is steady, or nobody knows.
+	FullIn time.Duration `json:"full_in_ns,omitempty"`
 }
 
 // Volume is an entry of the inventory of volumes: a block device with the mounts above it and the disks below it.

@@ -1,0 +1,38 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"slices"
+
+	"github.com/fermata-project/fermata/config"
+	"github.com/fermata-project/fermata/daemon"
+	"github.com/fermata-project/fermata/daemon/metrics"
+	"github.com/fermata-project/fermata/daemon/pools"
+	"github.com/fermata-project/fermata/dm"
+)
+
+// newWatch makes the watch of the pools.
+func newWatch(c *config.Config, control *dm.Control, events *dm.Events, log *slog.Logger) *pools.Watch {
+	parts := func(t config.Thresholds) pools.Thresholds {
+		return pools.Thresholds{Warning: t.Warning / 100, Critical: t.Critical / 100}
+	}
+	p := c.Daemon.Pools
+	limits := pools.Limits{Data: parts(p.Data), Metadata: parts(p.Metadata), COW: parts(p.COW)}
+	return pools.New(dm.NewSpaces(control), events, limits, func(c pools.Change) {
+		level := slog.LevelInfo
+		if c.Level > c.Was {
+			level = slog.LevelWarn
+		}
+		log.Log(context.Background(), level, "pool", "pool", c.Name, "level", c.Level.String(), "was", c.Was.String(), "reason", c.Reason)
+	}, log)
+}
+
+// newMetrics makes the daemon's metrics.
+func newMetrics(c *config.Config, d *daemon.Daemon, watch *pools.Watch) *metrics.Metrics {
+	return metrics.New(metrics.Facts{
+		Version: version, Policies: slices.Sorted(maps.Keys(c.Policies)), Pools: watch.State,
+		Sets: d.Known, Frozen: d.Frozen, Problems: func() int { return len(d.Problems()) },
+	})
+}

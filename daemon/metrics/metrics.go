@@ -1,0 +1,114 @@
+// Package metrics tells Prometheus how sets go and how full pools are. What happens is counted when it happens (Ended); what is, is
+// read at each scrape from what others have seen already. So a scrape runs no LVM command, asks no device, and waits for
+// nothing that a set holds: it works while filesystems are frozen and while LVM hangs.
+//
+// Labels are what the configuration names: policies, writers, volumes, pools. Names of snapshots and sets are not labels, for they
+// never end.
+package metrics
+
+import (
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/fermata-project/fermata/daemon"
+	"github.com/fermata-project/fermata/daemon/api"
+	"github.com/fermata-project/fermata/daemon/pools"
+)
+
+// Facts are what is read at each scrape. None of them may wait for anything.
+type Facts struct {
+	Version  string
+	Policies []string // that are configured, so that they are there before their first set
+	Sets     func() []api.Manifest
+	Pools    func() pools.State
+	Frozen   func() daemon.Frozen
+	Problems func() int
+}
+
+// Metrics are a registry of their own.
+type Metrics struct {
+	*prometheus.Registry
+	sets           *prometheus.CounterVec
+	duration       *prometheus.HistogramVec
+	window         *prometheus.HistogramVec
+	phase          *prometheus.HistogramVec
+	writer         *prometheus.HistogramVec
+	writerFailures *prometheus.CounterVec
+	released       prometheus.Counter
+}
+
+// Freeze windows go from a tenth of a millisecond, for an idle thin volume, to the ten seconds that are the limit's
+// default; whole sets and their phases from milliseconds to the minutes that a writer may take to prepare.
+var (
+	windowBuckets = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
+	phaseBuckets  = []float64{.001, .01, .1, .5, 1, 5, 10, 60, 300, 600}
+)
+
+// histogram is native as well as classic: a scraper takes what it understands.
+func histogram(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
+	return prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: name, Help: help, Buckets: buckets,
+		NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100, NativeHistogramMinResetDuration: time.Hour,
+	}, labels)
+}
+
+// New makes the metrics of a daemon.
+func New(f Facts) *Metrics {
+	m := &Metrics{
+		Registry: prometheus.NewRegistry(),
+		sets: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "fermata_sets_total",
+			Help: "Requests for snapshot sets by how they ended: ok, degraded (made, with less consistency than could have been), or the class of the error."}, []string{"policy", "outcome"}),
+		duration: histogram("fermata_set_duration_seconds", "How long it took to take a set, from the request to the finished set.", phaseBuckets, "policy"),
+		window:   histogram("fermata_freeze_window_seconds", "From the first filesystem blocked to the last one released.", windowBuckets, "policy"),
+		phase:    histogram("fermata_phase_duration_seconds", "How long each phase of a set took.", phaseBuckets, "phase"),
+		writer:   histogram("fermata_writer_phase_duration_seconds", "How long each writer took for each phase; hold: how long it held.", phaseBuckets, "writer", "phase"),
+		writerFailures: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "fermata_writer_failures_total",
+			Help: "Phases that a writer failed, refused, or did not end in time."}, []string{"writer", "phase"}),
+		released: prometheus.NewCounter(prometheus.CounterOpts{Name: "fermata_guard_releases_total",
+			Help: "Filesystems and devices that the guard had to release because the daemon did not."}),
+	}
+	m.MustRegister(m.sets, m.duration, m.window, m.phase, m.writer, m.writerFailures, m.released,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), present{f})
+	for _, policy := range f.Policies {
+		m.sets.WithLabelValues(policy, "ok")
+		m.window.WithLabelValues(policy)
+	}
+	return m
+}
+
+// Ended counts a set.
+func (m *Metrics) Ended(e daemon.Ended) {
+	policy := e.Manifest.Policy
+	m.sets.WithLabelValues(policy, outcome(e)).Inc()
+	m.released.Add(float64(e.Released))
+	for _, p := range e.Manifest.Phases {
+		m.phase.WithLabelValues(p.Name).Observe(p.Duration.Seconds())
+	}
+	for _, w := range e.Manifest.Writers {
+		for _, p := range w.Phases {
+			m.writer.WithLabelValues(w.Name, p.Name).Observe(p.Duration.Seconds())
+			if p.Error != "" {
+				m.writerFailures.WithLabelValues(w.Name, p.Name).Inc()
+			}
+		}
+	}
+	if e.Manifest.Window > 0 {
+		m.window.WithLabelValues(policy).Observe(e.Manifest.Window.Seconds())
+	}
+	if e.Err == nil {
+		m.duration.WithLabelValues(policy).Observe(e.Manifest.Duration.Seconds())
+	}
+}
+
+func outcome(e daemon.Ended) string {
+	switch {
+	case e.Err != nil:
+		return strings.ToLower(string(api.Of(e.Err)))
+	case len(e.Manifest.Reasons) > 0:
+		return "degraded"
+	}
+	return "ok"
+}
