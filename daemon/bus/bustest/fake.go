@@ -351,7 +351,8 @@ func (f *Fake) Providers() []api.Provider {
 // Pools implements api.Service.
 func (f *Fake) Pools(context.Context) ([]api.Pool, error) {
 	return []api.Pool{{Name: "vg/pool", Provider: "thin", Device: "vg-pool-tpool", Mode: "rw",
-		Size: 100 << 30, Used: 42 << 30, MetadataSize: 128 << 20, MetadataUsed: 9 << 20}}, nil
+		Size: 100 << 30, Used: 42 << 30, MetadataSize: 128 << 20, MetadataUsed: 9 << 20,
+		Level: "ok", Trend: api.Trend{FullIn: 76 * time.Hour}, MetadataTrend: api.Trend{Steady: true}}}, nil
 }
 
 // Volumes implements api.Service.

@@ -1,0 +1,143 @@
+//go:build lab
+
+package system
+
+import (
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fermata-project/fermata/daemon/api"
+	"github.com/fermata-project/fermata/lab/labtest"
+)
+
+const exporter = "/usr/libexec/fermata/fermata-exporter"
+
+// metrics are the daemon's, one to a line, as its exporter prints them.
+func metrics(t testing.TB) string {
+	t.Helper()
+	return labtest.Run(t, exporter, "--textfile", "-")
+}
+
+// value of one series, and whether it is there.
+func value(t testing.TB, series string) (float64, bool) {
+	t.Helper()
+	for line := range strings.Lines(metrics(t)) {
+		if rest, found := strings.CutPrefix(line, series+" "); found {
+			v, err := strconv.ParseFloat(strings.TrimSpace(rest), 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return v, true
+		}
+	}
+	return 0, false
+}
+
+// is waits until a series has a value.
+func is(t testing.TB, series string, want float64) {
+	t.Helper()
+	eventually(t, series, func() bool { v, ok := value(t, series); return ok && v == want })
+}
+
+// A pool fills up without an event of the kernel's, is extended, loses a set, hangs with LVM, and vanishes: the daemon knows.
+func TestPools(t *testing.T) {
+	labtest.CheckClean(t)
+	labtest.Run(t, "systemctl", "start", "fermata-guard.socket")
+	labtest.ThinVG(t, "vg", "200m")
+	v := labtest.Thin(t, "vg", "v1", "400m", "ext4")
+	configure(t, map[string]string{"policies.d/db.yaml": "volumes: [" + v.Point + "]\n", "policies.d/idle.yaml": "volumes: [/nowhere]\n"})
+	must(t, "status")
+	is(t, `fermata_pool_level{level="ok",pool="vg/pool"}`, 1)
+	create(t, "--policy", "db")
+	is(t, `fermata_sets_total{outcome="ok",policy="db"}`, 1)
+	is(t, `fermata_snapshot_sets{policy="db"}`, 1)
+	is(t, `fermata_sets_total{outcome="ok",policy="idle"}`, 0)
+	if n, _ := value(t, `fermata_freeze_window_seconds_count{policy="db"}`); n != 1 {
+		t.Errorf("%v freeze windows", n)
+	}
+
+	labtest.Run(t, "dd", "if=/dev/urandom", "of="+filepath.Join(v.Point, "f"), "bs=1M", "count=165", "conv=fsync", "status=none")
+	began := time.Now()
+	is(t, `fermata_pool_level{level="warning",pool="vg/pool"}`, 1)
+	t.Logf("seen %v after the last write", time.Since(began).Round(10*time.Millisecond))
+	var list []api.Pool
+	decode(t, must(t, "pool", "list", "--json"), &list)
+	if len(list) != 1 || list[0].Level != "warning" || !strings.HasPrefix(list[0].Reason, "data 8") {
+		t.Errorf("pool list: %+v", list)
+	}
+	if log := journal(t); !strings.Contains(log, "pool=vg/pool level=warning was=ok") {
+		t.Errorf("the journal does not tell:\n%s", log)
+	}
+	labtest.Run(t, "lvextend", "-qq", "-L", "+100m", "vg/pool")
+	is(t, `fermata_pool_level{level="ok",pool="vg/pool"}`, 1)
+
+	// Somebody holds LVM's lock: a scrape does not notice.
+	lock := exec.Command("flock", "/run/lock/lvm/V_vg", "sleep", "1000")
+	if err := lock.Start(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(200 * time.Millisecond)
+	checked := exec.Command("promtool", "check", "metrics")
+	checked.Stdin = strings.NewReader(metrics(t))
+	if out, err := checked.CombinedOutput(); err != nil || len(out) > 0 {
+		t.Errorf("promtool check metrics: %v\n%s", err, out)
+	}
+	lock.Process.Kill()
+	lock.Wait()
+
+	// Prometheus' way, by a socket of systemd, to a process without rights.
+	labtest.Run(t, "ip", "link", "set", "lo", "up")
+	labtest.Run(t, "systemctl", "start", "fermata-exporter.socket")
+	t.Cleanup(func() { labtest.Run(t, "systemctl", "stop", "fermata-exporter.socket", "fermata-exporter.service") })
+	scrape := func() string {
+		r, err := http.Get("http://127.0.0.1:9948/metrics")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Body.Close()
+		body, err := io.ReadAll(r.Body)
+		if err != nil || r.StatusCode != http.StatusOK {
+			t.Fatalf("%s, %v\n%s", r.Status, err, body)
+		}
+		return string(body)
+	}
+	if got := scrape(); !strings.Contains(got, "\nfermata_up 1\n") || !strings.Contains(got, `fermata_pool_level{level="ok",pool="vg/pool"} 1`) {
+		t.Errorf("by HTTP:\n%s", got)
+	}
+	if status, _ := os.ReadFile("/proc/" + labtest.Run(t, "systemctl", "show", "--value", "-p", "MainPID", "fermata-exporter") + "/status"); strings.Contains(string(status), "Uid:\t0\t") {
+		t.Error("the exporter is root")
+	}
+	labtest.Run(t, "systemctl", "stop", "fermatad")
+	if got := scrape(); !strings.Contains(got, "\nfermata_up 0\n") && !strings.HasPrefix(got, "# HELP fermata_up") {
+		t.Errorf("without a daemon:\n%s", got)
+	}
+	must(t, "status") // the bus starts it again
+
+	// Others rename and remove what is watched.
+	for _, m := range sets(t) {
+		must(t, "snapshot", "delete", m.ID)
+	}
+	labtest.Run(t, "umount", v.Point)
+	labtest.Run(t, "vgrename", "-qq", "vg", "vg2")
+	is(t, `fermata_pool_level{level="ok",pool="vg2/pool"}`, 1)
+	if got := metrics(t); strings.Contains(got, `"vg/pool"`) {
+		t.Errorf("a pool that was renamed is still there:\n%s", got)
+	}
+	labtest.Run(t, "vgremove", "-qq", "-ff", "-y", "vg2")
+	eventually(t, "the pool is forgotten", func() bool { return !strings.Contains(metrics(t), "/pool\"") })
+}
+
+// The alert rules do what their tests say.
+func TestAlertRules(t *testing.T) {
+	labtest.Run(t, "promtool", "check", "rules", "../../docs/prometheus/fermata.rules.yml")
+	if out := labtest.Run(t, "promtool", "test", "rules", "../../docs/prometheus/fermata.test.yml"); !strings.Contains(out, "SUCCESS") {
+		t.Error(out)
+	}
+}
