@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/fermata-project/fermata/daemon/api"
 	"github.com/fermata-project/fermata/lab/labtest"
 )
@@ -63,7 +65,7 @@ func TestPools(t *testing.T) {
 		t.Errorf("%v freeze windows", n)
 	}
 
-	labtest.Run(t, "dd", "if=/dev/urandom", "of="+filepath.Join(v.Point, "f"), "bs=1M", "count=165", "conv=fsync", "status=none")
+	labtest.Run(t, "dd", "if=/dev/urandom", "of="+filepath.Join(v.Point, "f"), "bs=1M", "count=140", "conv=fsync", "status=none")
 	began := time.Now()
 	is(t, `fermata_pool_level{level="warning",pool="vg/pool"}`, 1)
 	t.Logf("seen %v after the last write", time.Since(began).Round(10*time.Millisecond))
@@ -79,18 +81,19 @@ func TestPools(t *testing.T) {
 	is(t, `fermata_pool_level{level="ok",pool="vg/pool"}`, 1)
 
 	// Somebody holds LVM's lock: a scrape does not notice.
-	lock := exec.Command("flock", "/run/lock/lvm/V_vg", "sleep", "1000")
-	if err := lock.Start(); err != nil {
+	lock, err := os.OpenFile("/run/lock/lvm/V_vg", os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(200 * time.Millisecond)
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
 	checked := exec.Command("promtool", "check", "metrics")
 	checked.Stdin = strings.NewReader(metrics(t))
 	if out, err := checked.CombinedOutput(); err != nil || len(out) > 0 {
 		t.Errorf("promtool check metrics: %v\n%s", err, out)
 	}
-	lock.Process.Kill()
-	lock.Wait()
+	lock.Close()
 
 	// Prometheus' way, by a socket of systemd, to a process without rights.
 	labtest.Run(t, "ip", "link", "set", "lo", "up")
@@ -136,7 +139,6 @@ func TestPools(t *testing.T) {
 
 // The alert rules do what their tests say.
 func TestAlertRules(t *testing.T) {
-	labtest.Run(t, "promtool", "check", "rules", "../../docs/prometheus/fermata.rules.yml")
 	if out := labtest.Run(t, "promtool", "test", "rules", "../../docs/prometheus/fermata.test.yml"); !strings.Contains(out, "SUCCESS") {
 		t.Error(out)
 	}
