@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -160,5 +161,29 @@ func TestRecoverEnds(t *testing.T) {
 	}
 	if left := snapshotLVs(t); left != "" {
 		t.Errorf("left behind: %s", left)
+	}
+}
+
+// A set without writers is verified by the checkers of its filesystems, which find what is damaged.
+func TestVerifyFilesystems(t *testing.T) {
+	points := points(append(thinVolumes(t, 1), labtest.Thin(t, "vg", "x", "320m", "xfs")))
+	m := create(t, points...)
+	before := snapshotLVs(t)
+	var v api.Verification
+	decode(t, must(t, "snapshot", "verify", m.ID, "--json"), &v)
+	if !v.OK || len(v.Checks) != 2 {
+		t.Errorf("verified: %+v", v)
+	}
+	ext4 := m.Volumes[slices.IndexFunc(m.Volumes, func(x api.Snapshot) bool { return x.FSType == "ext4" })].Name
+	labtest.Run(t, "lvchange", "--permission", "rw", ext4)
+	labtest.Run(t, "lvchange", "-ay", "-K", ext4)
+	labtest.Run(t, "debugfs", "-w", "-R", "clri <2>", "/dev/"+ext4) // the root directory
+	labtest.Run(t, "lvchange", "-an", ext4)
+	labtest.Run(t, "lvchange", "--permission", "r", ext4)
+	if a := fermata(t, "snapshot", "verify", m.ID); a.status != 1 || !strings.Contains(a.stdout, "filesystem of "+points[0]) || !strings.Contains(a.stderr, "1 of 2 checks failed") {
+		t.Errorf("a damaged set: exit status %d: %s%s", a.status, a.stdout, a.stderr)
+	}
+	if after := snapshotLVs(t); after != before {
+		t.Errorf("left behind: %s, before %s", after, before)
 	}
 }
