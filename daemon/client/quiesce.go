@@ -35,7 +35,9 @@ func (c *Client) Quiesce(ctx context.Context, r api.QuiesceRequest, act func(con
 	}()
 	held, _ := c.awaitHeld(ctx, path) // the wait says why not
 	if held {
-		_ = c.release(ctx, path, act(ctx)) // one that has ended cannot be released, and the wait says why it has
+		if done := act(ctx); ctx.Err() == nil { // otherwise the wait cancels it
+			_ = c.release(ctx, path, done) // one that has ended cannot be released, and the wait says why it has
+		}
 	}
 	if err = <-ended; held {
 		err = unproven(err)
