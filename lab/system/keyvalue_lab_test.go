@@ -150,7 +150,7 @@ func TestKeyValue(t *testing.T) {
 		}
 		return err
 	})
-	for range 2 {
+	for range writerSets(t) {
 		eventually(t, "both go on", func() bool { return redis.confirmed.Load() > 10 && sqlite.confirmed.Load() > 10 })
 		fromRedis, fromSQLite := redis.confirmed.Load(), sqlite.confirmed.Load()
 		m := create(t, "--policy", "kv")

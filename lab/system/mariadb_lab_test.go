@@ -3,6 +3,7 @@
 package system
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
@@ -100,9 +101,20 @@ func (m *mariadb) inserting(t testing.TB, table string) *atomic.Int64 {
 	return &n
 }
 
+// writerSets is how many sets the tests of busy servers take: FERMATA_WRITER_SETS, 2 unless given.
+func writerSets(t testing.TB) int {
+	t.Helper()
+	text := cmp.Or(os.Getenv("FERMATA_WRITER_SETS"), "2")
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
 // A busy MariaDB with its binary log on another volume: each set, started as a server of its own, is without fault, has all rows
 // that were acknowledged before it was asked for and none that was begun after it, and stands at the position in the
-// manifest. FERMATA_WRITER_SETS is how many.
+// manifest.
 func TestMariaDBSets(t *testing.T) {
 	vols := thinVolumes(t, 2)
 	data, logs := vols[0].Point, vols[1].Point
@@ -119,11 +131,7 @@ func TestMariaDBSets(t *testing.T) {
 		"policies.d/shop.yaml":   fmt.Sprintf("volumes: [%s, %s]\nwriters: [mariadb]\n", data, logs),
 	})
 	counts := map[string]*atomic.Int64{"i": live.inserting(t, "i"), "m": live.inserting(t, "m")}
-	number, err := strconv.Atoi(os.Getenv("FERMATA_WRITER_SETS"))
-	if err != nil {
-		number = 3
-	}
-	for range number {
+	for range writerSets(t) {
 		eventually(t, "the load goes on", func() bool { return counts["i"].Load() > 10 && counts["m"].Load() > 10 })
 		before := map[string]int64{"i": counts["i"].Load(), "m": counts["m"].Load()}
 		set := create(t, "--policy", "shop")

@@ -133,8 +133,9 @@ func TestPools(t *testing.T) {
 	if got := metrics(t); strings.Contains(got, `"vg/pool"`) {
 		t.Errorf("a pool that was renamed is still there:\n%s", got)
 	}
-	labtest.Run(t, "vgremove", "-qq", "-ff", "-y", "vg2")
+	labtest.Run(t, "lvremove", "-qq", "-ff", "-y", "vg2/pool")
 	eventually(t, "the pool is forgotten", func() bool { return !strings.Contains(metrics(t), "/pool\"") })
+	labtest.Run(t, "vgrename", "-qq", "vg2", "vg")
 }
 
 // The alert rules do what their tests say.
