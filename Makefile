@@ -8,6 +8,7 @@ VERSION    := $(shell git describe --tags --always --dirty 2>/dev/null || echo u
 HOURS      ?= 4
 SEED       ?= $(shell date +%s)
 SETS       ?= 2000
+WRITER_SETS ?= 50
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 LAB        := $(GO) run ./lab
 export CGO_ENABLED := 0
@@ -87,6 +88,10 @@ torture: setup ## faults at random, on KERNEL, for HOURS, by SEED (which it prin
 .PHONY: soak
 soak: setup ## SETS sets in a row under load, some of which something befalls, on KERNEL
 	$(call endure,$(KERNEL),TestSoak,FERMATA_SOAK_SETS=$(SETS) FERMATA_MATRIX_SEED=$(SEED),)
+
+.PHONY: writers
+writers: setup ## WRITER_SETS (50) sets of each busy server: what they hold is what was acknowledged; the longest pause of their clients
+	$(call endure,$(KERNEL),Test(PostgreSQLSets|MariaDBSets|KeyValue),FERMATA_WRITER_SETS=$(WRITER_SETS),)
 
 .PHONY: test-host
 test-host: host-tools ## only the tests that need no guest

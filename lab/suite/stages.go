@@ -45,7 +45,7 @@ var stages = []stage{
 	{name: "system 5.10", turn: 3, kernel: "5.10", systemd: true, env: []string{"FERMATA_ORDER_SETS=2"}, args: []string{"-run", short, "./lab/system"}},
 	{name: "power cuts 6.1", turn: 3, kernel: "6.1", systemd: true, cuts: 10, args: []string{"-run", "TestPowerCut", "./lab/system"}},
 	{name: "what does not return 6.1", turn: 1, kernel: "6.1", systemd: true, args: []string{"-run", "TestHooksFromHell|TestLVMLockHeld", "./lab/system"}},
-	{name: "writers 6.1", turn: 3, kernel: "6.1", systemd: true, env: []string{"FERMATA_WRITER_SETS=2"}, args: []string{"-run", "TestMariaDBSets|TestKeyValue", "./lab/system"}},
+	{name: "writers 6.1", turn: 3, kernel: "6.1", systemd: true, env: []string{"FERMATA_WRITER_SETS=2"}, args: []string{"-run", "TestMariaDBSets|TestPostgreSQLSets|TestKeyValue", "./lab/system"}},
 	{name: "soak 6.1", turn: 2, kernel: "6.1", systemd: true, env: []string{"FERMATA_SOAK_SETS=25"}, args: []string{"-run", "TestSoak", "./lab/system"}},
 	{name: "services 6.1", turn: 2, kernel: "6.1", systemd: true, args: []string{"-run", "TestServiceWriter|TestUnitWriter", "./lab/system"}},
 	{name: "other hosts 6.1", turn: 2, kernel: "6.1", systemd: true, args: []string{"-run", "TestOtherHost", "./lab/system"}},
@@ -64,7 +64,7 @@ var kernelFolders = []string{"dm", "fsfreeze", "hooks/child", "cmd/fermata-provi
 const guestTests = "^TestGuest"
 
 // apart are tests of the whole daemon with stages of their own.
-const apart = "TestOrder|TestRootVolume|TestCrashMatrix|TestPowerCut|TestSoak|TestTorture|TestHooksFromHell|TestLVMLockHeld|TestOtherHost|TestMariaDBSets|TestKeyValue|TestServiceWriter|TestUnitWriter"
+const apart = "TestOrder|TestRootVolume|TestCrashMatrix|TestPowerCut|TestSoak|TestTorture|TestHooksFromHell|TestLVMLockHeld|TestOtherHost|TestMariaDBSets|TestPostgreSQLSets|TestKeyValue|TestServiceWriter|TestUnitWriter"
 
 // elsewhere are tests of the whole daemon that run on 6.12 alone, which is the fastest kernel in a guest.
 const elsewhere = "TestClone|TestOverflow|TestGroupInFile|TestOneVolume|TestStacked|TestSubvolumeByDM|TestOddMountPoint"

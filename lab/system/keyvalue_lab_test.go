@@ -136,6 +136,7 @@ func TestKeyValue(t *testing.T) {
 	if said, err := sql("CREATE TABLE t (n INTEGER PRIMARY KEY); SELECT 'made'"); said != "made" {
 		t.Fatalf("%s, %v", said, err)
 	}
+	idleHolds(t, "kv")
 	redis := count(t, "Redis", func() error {
 		said, err := ask("INCR n")
 		if err == nil && !strings.HasPrefix(said, ":") {
@@ -150,10 +151,12 @@ func TestKeyValue(t *testing.T) {
 		}
 		return err
 	})
+	loaded := holds{}
 	for range writerSets(t) {
 		eventually(t, "both go on", func() bool { return redis.confirmed.Load() > 10 && sqlite.confirmed.Load() > 10 })
 		fromRedis, fromSQLite := redis.confirmed.Load(), sqlite.confirmed.Load()
 		m := create(t, "--policy", "kv")
+		loaded.add(m)
 		toRedis, toSQLite := redis.confirmed.Load()+1, sqlite.confirmed.Load()+1
 		if m.Consistency != api.Application {
 			t.Errorf("the set claims %s: %v", m.Consistency, m.Reasons)
@@ -174,6 +177,7 @@ func TestKeyValue(t *testing.T) {
 		said, err = check("SELECT max(n) FROM t")
 		within(t, "SQLite", said, err, fromSQLite, toSQLite)
 	}
+	loaded.report(t, "loaded")
 }
 
 // within fails unless a set has a number between these.

@@ -3,15 +3,11 @@
 package system
 
 import (
-	"cmp"
-	"context"
 	"database/sql"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
-	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -76,40 +72,14 @@ func (m *mariadb) exec(t testing.TB, statement string) {
 	}
 }
 
-// inserting adds rows 0, 1, … to a table until the test ends, and counts those acknowledged.
-func (m *mariadb) inserting(t testing.TB, table string) *atomic.Int64 {
-	t.Helper()
-	var n atomic.Int64
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() {
-		for ctx.Err() == nil {
-			if _, err := m.db.Exec(fmt.Sprintf("INSERT INTO shop.%s VALUES (%d)", table, n.Load())); err != nil {
-				ended <- err
-				return
-			}
-			n.Add(1)
-		}
-		ended <- nil
-	}()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("a client of MariaDB's saw an error: %v", err)
-		}
+// inserting adds rows 0, 1, … to a table until the test ends.
+func (m *mariadb) inserting(t testing.TB, table string) *counter {
+	n := 0
+	return count(t, "MariaDB, table "+table, func() error {
+		_, err := m.db.Exec(fmt.Sprintf("INSERT INTO shop.%s VALUES (%d)", table, n))
+		n++
+		return err
 	})
-	return &n
-}
-
-// writerSets is how many sets the tests of busy servers take: FERMATA_WRITER_SETS, 2 unless given.
-func writerSets(t testing.TB) int {
-	t.Helper()
-	text := cmp.Or(os.Getenv("FERMATA_WRITER_SETS"), "2")
-	n, err := strconv.Atoi(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
 }
 
 // A busy MariaDB with its binary log on another volume: each set, started as a server of its own, is without fault, has all rows
@@ -130,12 +100,15 @@ func TestMariaDBSets(t *testing.T) {
 		"writers.d/mariadb.yaml": "session: [fermata-writer, mariadb, --socket, /run/mariadb-live/socket]\nuser: mysql\n",
 		"policies.d/shop.yaml":   fmt.Sprintf("volumes: [%s, %s]\nwriters: [mariadb]\n", data, logs),
 	})
-	counts := map[string]*atomic.Int64{"i": live.inserting(t, "i"), "m": live.inserting(t, "m")}
+	idleHolds(t, "shop")
+	counts := map[string]*counter{"i": live.inserting(t, "i"), "m": live.inserting(t, "m")}
+	loaded := holds{}
 	for range writerSets(t) {
-		eventually(t, "the load goes on", func() bool { return counts["i"].Load() > 10 && counts["m"].Load() > 10 })
-		before := map[string]int64{"i": counts["i"].Load(), "m": counts["m"].Load()}
+		eventually(t, "the load goes on", func() bool { return counts["i"].confirmed.Load() > 10 && counts["m"].confirmed.Load() > 10 })
+		before := map[string]int64{"i": counts["i"].confirmed.Load(), "m": counts["m"].confirmed.Load()}
 		set := create(t, "--policy", "shop")
-		after := map[string]int64{"i": counts["i"].Load() + 1, "m": counts["m"].Load() + 1}
+		loaded.add(set)
+		after := map[string]int64{"i": counts["i"].confirmed.Load() + 1, "m": counts["m"].confirmed.Load() + 1}
 		if set.Consistency != "application" {
 			t.Errorf("consistency %s", set.Consistency)
 		}
@@ -166,4 +139,5 @@ func TestMariaDBSets(t *testing.T) {
 		must(t, "snapshot", "umount", set.ID)
 		must(t, "snapshot", "delete", set.ID)
 	}
+	loaded.report(t, "loaded")
 }
