@@ -185,6 +185,7 @@ consistency: filesystem
 on_failure: degrade
 limits: {freeze: 1s}
 retry: {count: 2, wait: 1m}
+retention: {keep_last: 3, keep_daily: unlimited, keep_within: 1y2m3d4h, keep_labels: [a, b=1], minimum: 0, time_zone: Europe/Berlin}
 labels: {tier: gold, example.org/owner: 7}
 `},
 		goldenFile{"policies.d/mixed.yaml", "volumes: [/srv, /home]\nprovider: {/srv: thin}\n"},
@@ -241,18 +242,23 @@ labels: {tier: gold, example.org/owner: 7}
 	})
 
 	check("mixed", c.Policies["mixed"].Providers, map[string]string{"/srv": "thin"})
+	berlin, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept := Retention{Last: 3, Daily: Unlimited, Within: Span{1, 2, 3, 4}, Labels: []string{"a", "b=1"}, Location: berlin}
 	dbLimits := limits
 	dbLimits.Freeze = time.Second
 	check("db", c.Policies["db"], Policy{
 		Name: "db", Description: "The database,\nall of it\n",
 		Volumes: []string{"/srv/db", "/dev/vg/wal"}, Writers: []string{"postgresql", "web"}, Provider: "thin",
 		Consistency: ConsistencyFilesystem, Method: MethodCopyOnWrite, OnFailure: OnFailureDegrade, Limits: dbLimits,
-		Retry: Retry{2, time.Minute}, Labels: map[string]string{"tier": "gold", "example.org/owner": "7"},
+		Retry: Retry{2, time.Minute}, Retention: kept, Labels: map[string]string{"tier": "gold", "example.org/owner": "7"},
 		File: "/etc/fermata/policies.d/db.yaml",
 	})
 	check("plain", c.Policies["plain"], Policy{
 		Name: "plain", Volumes: []string{"/srv"}, Consistency: ConsistencyFilesystem, Method: MethodCopyOnWrite, OnFailure: OnFailureAbort,
-		Limits: limits, Retry: Retry{Wait: 10 * time.Second}, File: "/etc/fermata/policies.d/plain.yaml",
+		Limits: limits, Retry: Retry{Wait: 10 * time.Second}, Retention: Retention{Minimum: 1}, File: "/etc/fermata/policies.d/plain.yaml",
 	})
 }
 

@@ -242,6 +242,32 @@ type Component struct {
 	RestoreMethod string   `json:"restore_method,omitempty"`
 }
 
+// Policy is an entry of the inventory of policies.
+type Policy struct {
+	Name        string   `json:"name"`
+	Description string   `json:"description,omitempty"`
+	Volumes     []string `json:"volumes,omitempty"`
+	Writers     []string `json:"writers,omitempty"`
+	Consistency string   `json:"consistency,omitempty"` // the least that is acceptable
+	Method      string   `json:"method,omitempty"`
+	Prunes      bool     `json:"prunes,omitempty"` // its retention drops sets
+	Sets        int      `json:"sets"`             // that exist, taken by this host
+	// Last is when the newest of them was taken that is not damaged.
+	Last time.Time `json:"last,omitzero"`
+	// Problem says why it is disabled.
+	Problem string `json:"problem,omitempty"`
+}
+
+// Verdict is what retention makes of a set.
+type Verdict struct {
+	ID      string    `json:"id"`
+	Created time.Time `json:"created"`
+	Keep    bool      `json:"keep"`
+	Reasons []string  `json:"reasons"` // for keeping or dropping it
+	Deleted bool      `json:"deleted,omitempty"`
+	Error   string    `json:"error,omitempty"` // why it could not be deleted
+}
+
 // Provider is an entry of the inventory of providers.
 type Provider struct {
 	Name    string `json:"name"`
@@ -382,6 +408,10 @@ type Service interface {
 	VerifySet(ctx context.Context, id string, progress func(phase string)) (*Verification, error)
 	// ReportSet takes down how the backup of a set went, and tells the set's writers.
 	ReportSet(ctx context.Context, id string, o ReportOptions) (*Report, error)
+	Policies() []Policy
+	// PrunePolicy deletes the sets of a policy that its retention does not keep; a dry run only says which. What could not be
+	// deleted says so in its verdict, and is no error. Newest set first.
+	PrunePolicy(ctx context.Context, name string, dryRun bool) ([]Verdict, error)
 	Writers() []Writer
 	Providers() []Provider
 	Pools(ctx context.Context) ([]Pool, error)

@@ -57,6 +57,12 @@ func (l *link) manager() iface {
 			{name: "ReportSet", action: Report, in: "id options", out: "job", fn: l.reportSet,
 				doc: "Says how the backup went that was made of a set, and tells the set's writers. Options: outcome s (ok, failed), " +
 					"force b (once more). The job's result is the report."},
+			{name: "PrunePolicy", action: Delete, in: "policy", out: "job", fn: l.prunePolicy,
+				doc: "Deletes the sets of a policy that its retention does not keep. The job's result is the array of verdicts, one for each set."},
+			{name: "PlanPrune", action: Read, in: "policy", out: "json", fn: l.planPrune,
+				doc: "The verdicts that PrunePolicy would come to now, newest set first."},
+			{name: "ListPolicies", action: Read, out: "json", fn: l.listPolicies,
+				doc: "The policies, with how many sets each has."},
 			{name: "GetSet", action: Read, in: "id", out: "json", fn: l.getSet,
 				doc: "The manifest of a set."},
 			{name: "ListSets", action: Read, out: "json", fn: l.listSets,
@@ -174,6 +180,21 @@ func (l *link) reportSet(c call, ref string, o map[string]dbus.Variant) (dbus.Ob
 	}))
 }
 
+func (l *link) prunePolicy(c call, name string) (dbus.ObjectPath, error) {
+	return pathOf(l.jobs.start("prune", c.sender, func(ctx context.Context, _ *job) (any, error) {
+		verdicts, err := l.svc.PrunePolicy(ctx, name, false)
+		return array(verdicts), err
+	}))
+}
+
+func (l *link) planPrune(c call, name string) (string, error) {
+	verdicts, err := l.svc.PrunePolicy(c.ctx, name, true)
+	if err != nil {
+		return "", err
+	}
+	return toJSON(array(verdicts))
+}
+
 // userOf names the user who called, as far as the bus can tell.
 func (l *link) userOf(c call) string {
 	ctx, cancel := context.WithTimeout(c.ctx, busTimeout)
@@ -204,6 +225,7 @@ func (l *link) getSet(_ call, ref string) (string, error) {
 }
 
 func (l *link) listSets(call) (string, error)      { return toJSON(array(l.svc.Sets())) }
+func (l *link) listPolicies(call) (string, error)  { return toJSON(array(l.svc.Policies())) }
 func (l *link) listWriters(call) (string, error)   { return toJSON(array(l.svc.Writers())) }
 func (l *link) listProviders(call) (string, error) { return toJSON(array(l.svc.Providers())) }
 func (l *link) status(call) (string, error)        { return toJSON(l.svc.Status()) }

@@ -104,6 +104,16 @@ func (c *Client) Set(ctx context.Context, ref string) (*api.Manifest, error) {
 	return get[*api.Manifest](ctx, c, "GetSet", ref)
 }
 
+// Policies are the configured policies.
+func (c *Client) Policies(ctx context.Context) ([]api.Policy, error) {
+	return get[[]api.Policy](ctx, c, "ListPolicies")
+}
+
+// PlanPrune says what PrunePolicy would do now.
+func (c *Client) PlanPrune(ctx context.Context, policy string) ([]api.Verdict, error) {
+	return get[[]api.Verdict](ctx, c, "PlanPrune", policy)
+}
+
 // Writers are the declared writers.
 func (c *Client) Writers(ctx context.Context) ([]api.Writer, error) {
 	return get[[]api.Writer](ctx, c, "ListWriters")

@@ -58,6 +58,11 @@ func (c *Client) ResizeSet(ctx context.Context, ref string, o api.ResizeOptions)
 	return runJob[[]api.Snapshot](ctx, c, nil, "ResizeSet", ref, options)
 }
 
+// PrunePolicy deletes the sets of a policy that its retention does not keep. What could not be deleted says so in its verdict.
+func (c *Client) PrunePolicy(ctx context.Context, policy string) ([]api.Verdict, error) {
+	return runJob[[]api.Verdict](ctx, c, nil, "PrunePolicy", policy)
+}
+
 // VerifySet looks whether a set can be used; that it cannot is a result. Progress is as for CreateSet.
 func (c *Client) VerifySet(ctx context.Context, ref string, progress func(phase string)) (*api.Verification, error) {
 	return runJob[*api.Verification](ctx, c, progress, "VerifySet", ref)

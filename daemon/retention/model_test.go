@@ -6,10 +6,12 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/fermata-project/fermata/config"
 )
 
 // slow is the obvious way: each rule by itself, over all sets, in words that one can check.
-func slow(r Rules, sets []Set, now time.Time) map[string]bool {
+func slow(r config.Retention, sets []Set, now time.Time) map[string]bool {
 	keep := map[string]bool{}
 	var good []Set
 	for _, s := range newestFirst(sets) {
@@ -24,8 +26,8 @@ func slow(r Rules, sets []Set, now time.Time) map[string]bool {
 			good = append(good, s)
 		}
 	}
-	local := func(s Set) time.Time { return s.Created.In(r.location()) }
-	keepEach := func(count int, within Span, same func(a, b time.Time) bool) {
+	local := func(s Set) time.Time { return s.Created.In(r.Location) }
+	keepEach := func(count int, within config.Span, same func(a, b time.Time) bool) {
 		periods := 0
 		for i, s := range good {
 			first := !slices.ContainsFunc(good[:i], func(newer Set) bool { return same(local(newer), local(s)) })
@@ -33,7 +35,7 @@ func slow(r Rules, sets []Set, now time.Time) map[string]bool {
 				periods++
 			}
 			young := !within.Zero() && !local(s).Before(within.Before(local(good[0])))
-			counted := count == Unlimited || periods <= count
+			counted := count == config.Unlimited || periods <= count
 			if first && (young || counted && count != 0) {
 				keep[s.ID] = true
 			}
@@ -44,7 +46,7 @@ func slow(r Rules, sets []Set, now time.Time) map[string]bool {
 	}
 	never := func(a, b time.Time) bool { return false }
 	for i, s := range good {
-		if i < r.Last || r.Last == Unlimited {
+		if i < r.Last || r.Last == config.Unlimited {
 			keep[s.ID] = true
 		}
 	}
@@ -63,10 +65,10 @@ func slow(r Rules, sets []Set, now time.Time) map[string]bool {
 	year := func(a, b time.Time) bool { return a.Year() == b.Year() }
 	for _, rule := range []struct {
 		count  int
-		within Span
+		within config.Span
 		same   func(a, b time.Time) bool
 	}{{r.Hourly, r.WithinHourly, hour}, {r.Daily, r.WithinDaily, day}, {r.Weekly, r.WithinWeekly, weeks}, {r.Monthly, r.WithinMonthly, month}, {r.Yearly, r.WithinYearly, year}} {
-		keepEach(rule.count, Span{}, rule.same)
+		keepEach(rule.count, config.Span{}, rule.same)
 		if !rule.within.Zero() {
 			keepEach(0, rule.within, rule.same)
 		}
@@ -96,15 +98,15 @@ func TestModel(t *testing.T) {
 		}
 		places = append(places, l)
 	}
-	few := func() int { return []int{0, 0, 0, 1, 2, 5, 30, Unlimited}[rnd.IntN(8)] }
-	span := func() Span {
+	few := func() int { return []int{0, 0, 0, 1, 2, 5, 30, config.Unlimited}[rnd.IntN(8)] }
+	span := func() config.Span {
 		if rnd.IntN(3) > 0 {
-			return Span{}
+			return config.Span{}
 		}
-		return Span{rnd.IntN(2), rnd.IntN(3), rnd.IntN(20), rnd.IntN(30)}
+		return config.Span{Years: rnd.IntN(2), Months: rnd.IntN(3), Days: rnd.IntN(20), Hours: rnd.IntN(30)}
 	}
 	for round := range 3000 {
-		r := Rules{
+		r := config.Retention{
 			Last: few(), Hourly: few(), Daily: few(), Weekly: few(), Monthly: few(), Yearly: few(),
 			Within: span(), WithinHourly: span(), WithinDaily: span(), WithinWeekly: span(), WithinMonthly: span(), WithinYearly: span(),
 			Minimum: rnd.IntN(4), Location: places[rnd.IntN(len(places))],

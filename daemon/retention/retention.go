@@ -16,41 +16,16 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/fermata-project/fermata/config"
 )
-
-// Unlimited as a number of sets means all of them.
-const Unlimited = -1
-
-// Rules say which sets are kept. The zero Rules keep everything.
-type Rules struct {
-	Last    int // the newest sets
-	Hourly  int // the newest set of each of so many hours that have one; and so on
-	Daily   int
-	Weekly  int // ISO 8601: from Monday
-	Monthly int
-	Yearly  int
-
-	Within        Span // all sets not older than this, counted back from the newest
-	WithinHourly  Span // the newest set of each hour, as long as it is not older than this
-	WithinDaily   Span
-	WithinWeekly  Span
-	WithinMonthly Span
-	WithinYearly  Span
-
-	// Labels keep the sets that have one of them: "name", or "name=value".
-	Labels []string
-	// Minimum is how many undamaged sets are left at least, whatever the rules say: the newest.
-	Minimum int
-	// Location is where hours and days begin; nil: UTC. An hour that a clock repeats in autumn is two hours.
-	Location *time.Location
-}
 
 // Set is what has to be known of a snapshot set.
 type Set struct {
 	ID      string
 	Created time.Time
 	Labels  map[string]string
-	// Protected says why the set must not be dropped: it is pinned, mounted, being copied; empty: it may be.
+	// Protected says why the set must not be dropped: it is mounted, it is being copied; empty: it may be.
 	Protected string
 	// Damaged sets keep no place of a good one, and are dropped as soon as a newer good one exists.
 	Damaged bool
@@ -67,16 +42,16 @@ type Verdict struct {
 type rule struct {
 	name   string
 	count  int
-	within Span
+	within config.Span
 	period func(t time.Time) string // nil: each set is a period of its own
 }
 
-func (r Rules) list() []rule {
-	each := func(name string, count int, within Span, period func(time.Time) string) []rule {
-		return []rule{{name, count, Span{}, period}, {"within " + within.String() + ", " + name, 0, within, period}}
+func rules(r config.Retention) []rule {
+	each := func(name string, count int, within config.Span, period func(time.Time) string) []rule {
+		return []rule{{name, count, config.Span{}, period}, {"within " + within.String() + ", " + name, 0, within, period}}
 	}
 	return slices.Concat(
-		[]rule{{"last", r.Last, Span{}, nil}, {"within " + r.Within.String(), 0, r.Within, nil}},
+		[]rule{{"last", r.Last, config.Span{}, nil}, {"within " + r.Within.String(), 0, r.Within, nil}},
 		each("hourly", r.Hourly, r.WithinHourly, func(t time.Time) string { return t.Format("2006-01-02 15h -0700") }),
 		each("daily", r.Daily, r.WithinDaily, func(t time.Time) string { return t.Format(time.DateOnly) }),
 		each("weekly", r.Weekly, r.WithinWeekly, week),
@@ -90,18 +65,8 @@ func week(t time.Time) string {
 	return fmt.Sprintf("%d-W%02d", year, n)
 }
 
-// Empty reports whether there is no rule, so that everything is kept.
-func (r Rules) Empty() bool {
-	for _, rule := range r.list() {
-		if rule.count != 0 || !rule.within.Zero() {
-			return false
-		}
-	}
-	return len(r.Labels) == 0
-}
-
 // Apply says what becomes of each set at the instant now: newest first.
-func Apply(r Rules, sets []Set, now time.Time) []Verdict {
+func Apply(r config.Retention, sets []Set, now time.Time) []Verdict {
 	sets = newestFirst(sets)
 	keep := make([][]string, len(sets))
 	var good []int // those that count, newest first
@@ -125,8 +90,9 @@ func Apply(r Rules, sets []Set, now time.Time) []Verdict {
 			}
 		}
 	}
-	for _, rule := range r.list() {
-		rule.apply(r.location(), sets, good, keep)
+	in := cmp.Or(r.Location, time.Local)
+	for _, rule := range rules(r) {
+		rule.apply(in, sets, good, keep)
 	}
 	left := 0
 	for _, i := range good {
@@ -161,7 +127,7 @@ func (r rule) apply(in *time.Location, sets []Set, good []int, keep [][]string) 
 		return
 	}
 	begin := r.within.Before(sets[good[0]].Created.In(in))
-	limited := r.within.Zero() && r.count != Unlimited
+	limited := r.within.Zero() && r.count != config.Unlimited
 	seen := map[string]bool{}
 	for n, i := range good {
 		t := sets[i].Created.In(in)
@@ -188,7 +154,7 @@ func (r rule) apply(in *time.Location, sets []Set, good []int, keep [][]string) 
 // Expendable lists what may be deleted to gain room, the least valuable first: what the rules drop, oldest first, then what
 // they keep, oldest first. It never touches what is protected, damages no minimum, and leaves one good set at least. Sets from the
 // future are left alone.
-func Expendable(r Rules, sets []Set, now time.Time) []string {
+func Expendable(r config.Retention, sets []Set, now time.Time) []string {
 	verdicts := Apply(r, sets, now)
 	sets = newestFirst(sets)
 	left := 0
@@ -214,13 +180,6 @@ func Expendable(r Rules, sets []Set, now time.Time) []string {
 		}
 	}
 	return out
-}
-
-func (r Rules) location() *time.Location {
-	if r.Location == nil {
-		return time.UTC
-	}
-	return r.Location
 }
 
 func has(s Set, label string) bool {

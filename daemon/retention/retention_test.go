@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/fermata-project/fermata/config"
 )
 
 // at reads a local time in Berlin.
@@ -36,7 +38,7 @@ func history(t *testing.T, times ...string) []Set {
 }
 
 // kept lists what is kept, oldest first.
-func kept(r Rules, sets []Set, now time.Time) string {
+func kept(r config.Retention, sets []Set, now time.Time) string {
 	var ids []string
 	for _, v := range Apply(r, sets, now) {
 		if v.Keep {
@@ -51,25 +53,25 @@ func TestRules(t *testing.T) {
 	days := history(t, "2026-11-01 10:00", "2026-11-02 10:00", "2026-11-02 22:00", "2026-11-03 10:00", "2026-11-04 10:00")
 	for _, c := range []struct {
 		name string
-		r    Rules
+		r    config.Retention
 		sets []Set
 		want string
 	}{
-		{"no rule", Rules{Minimum: 1}, days, "2026-11-01 10:00, 2026-11-02 10:00, 2026-11-02 22:00, 2026-11-03 10:00, 2026-11-04 10:00"},
-		{"last", Rules{Last: 2}, days, "2026-11-03 10:00, 2026-11-04 10:00"},
-		{"all of the last", Rules{Last: Unlimited}, days, "2026-11-01 10:00, 2026-11-02 10:00, 2026-11-02 22:00, 2026-11-03 10:00, 2026-11-04 10:00"},
-		{"the newest of each day", Rules{Daily: 3}, days, "2026-11-02 22:00, 2026-11-03 10:00, 2026-11-04 10:00"},
-		{"every day", Rules{Daily: Unlimited}, days, "2026-11-01 10:00, 2026-11-02 22:00, 2026-11-03 10:00, 2026-11-04 10:00"},
-		{"the oldest while there are too few", Rules{Weekly: 9}, history(t, "2026-11-02 10:00", "2026-11-03 10:00", "2026-11-04 10:00"),
+		{"no rule", config.Retention{Minimum: 1}, days, "2026-11-01 10:00, 2026-11-02 10:00, 2026-11-02 22:00, 2026-11-03 10:00, 2026-11-04 10:00"},
+		{"last", config.Retention{Last: 2}, days, "2026-11-03 10:00, 2026-11-04 10:00"},
+		{"all of the last", config.Retention{Last: config.Unlimited}, days, "2026-11-01 10:00, 2026-11-02 10:00, 2026-11-02 22:00, 2026-11-03 10:00, 2026-11-04 10:00"},
+		{"the newest of each day", config.Retention{Daily: 3}, days, "2026-11-02 22:00, 2026-11-03 10:00, 2026-11-04 10:00"},
+		{"every day", config.Retention{Daily: config.Unlimited}, days, "2026-11-01 10:00, 2026-11-02 22:00, 2026-11-03 10:00, 2026-11-04 10:00"},
+		{"the oldest while there are too few", config.Retention{Weekly: 9}, history(t, "2026-11-02 10:00", "2026-11-03 10:00", "2026-11-04 10:00"),
 			"2026-11-02 10:00, 2026-11-04 10:00"},
-		{"ISO weeks", Rules{Weekly: 2}, history(t, "2026-12-27 10:00", "2026-12-28 10:00", "2027-01-03 10:00", "2027-01-04 10:00"),
+		{"ISO weeks", config.Retention{Weekly: 2}, history(t, "2026-12-27 10:00", "2026-12-28 10:00", "2027-01-03 10:00", "2027-01-04 10:00"),
 			"2027-01-03 10:00, 2027-01-04 10:00"},
-		{"months and years", Rules{Monthly: 2, Yearly: 2}, history(t, "2024-05-01 10:00", "2025-05-01 10:00", "2026-09-01 10:00", "2026-10-01 10:00", "2026-11-01 10:00"),
+		{"months and years", config.Retention{Monthly: 2, Yearly: 2}, history(t, "2024-05-01 10:00", "2025-05-01 10:00", "2026-09-01 10:00", "2026-10-01 10:00", "2026-11-01 10:00"),
 			"2025-05-01 10:00, 2026-10-01 10:00, 2026-11-01 10:00"},
-		{"within, from the newest", Rules{Within: Span{Days: 1}}, days, "2026-11-03 10:00, 2026-11-04 10:00"},
-		{"daily within", Rules{WithinDaily: Span{Days: 2}}, days, "2026-11-02 22:00, 2026-11-03 10:00, 2026-11-04 10:00"},
-		{"a minimum", Rules{Last: 1, Minimum: 3}, days, "2026-11-02 22:00, 2026-11-03 10:00, 2026-11-04 10:00"},
-		{"two rules", Rules{Last: 1, Yearly: 1}, days, "2026-11-04 10:00"},
+		{"within, from the newest", config.Retention{Within: config.Span{Days: 1}}, days, "2026-11-03 10:00, 2026-11-04 10:00"},
+		{"daily within", config.Retention{WithinDaily: config.Span{Days: 2}}, days, "2026-11-02 22:00, 2026-11-03 10:00, 2026-11-04 10:00"},
+		{"a minimum", config.Retention{Last: 1, Minimum: 3}, days, "2026-11-02 22:00, 2026-11-03 10:00, 2026-11-04 10:00"},
+		{"two rules", config.Retention{Last: 1, Yearly: 1}, days, "2026-11-04 10:00"},
 	} {
 		c.r.Location = berlin(t)
 		if got := kept(c.r, c.sets, at(t, "2027-02-01 00:00")); got != c.want {
@@ -83,24 +85,24 @@ func TestClocks(t *testing.T) {
 	// In autumn the clock shows 02:30 twice.
 	first := time.Date(2026, 10, 25, 0, 30, 0, 0, time.UTC)
 	sets := []Set{{ID: "first", Created: first}, {ID: "second", Created: first.Add(time.Hour)}, {ID: "third", Created: first.Add(2 * time.Hour)}}
-	if got := kept(Rules{Hourly: 3, Location: berlin}, sets, first.AddDate(1, 0, 0)); got != "first, second, third" {
+	if got := kept(config.Retention{Hourly: 3, Location: berlin}, sets, first.AddDate(1, 0, 0)); got != "first, second, third" {
 		t.Errorf("of two equal hours: %s", got)
 	}
 	// A day begins where the administrator lives.
 	late := []Set{{ID: "22:30", Created: time.Date(2026, 7, 1, 20, 30, 0, 0, time.UTC)}, {ID: "00:30", Created: time.Date(2026, 7, 1, 22, 30, 0, 0, time.UTC)}}
-	if got := kept(Rules{Daily: 2, Location: berlin}, late, first); got != "22:30, 00:30" {
+	if got := kept(config.Retention{Daily: 2, Location: berlin}, late, first); got != "22:30, 00:30" {
 		t.Errorf("two days in Berlin: %s", got)
 	}
-	if got := kept(Rules{Daily: 1}, late, first); got != "00:30" {
+	if got := kept(config.Retention{Daily: 1, Location: time.UTC}, late, first); got != "00:30" {
 		t.Errorf("one day in UTC: %s", got)
 	}
 	// The clock was ahead for a while: what was taken then is kept, and takes no place.
 	ahead := history(t, "2026-11-01 10:00", "2026-11-02 10:00", "2030-01-01 00:00")
-	if got := kept(Rules{Last: 1, Within: Span{Days: 1}}, ahead, at(t, "2026-11-03 10:00")); got != "2026-11-01 10:00, 2026-11-02 10:00, 2030-01-01 00:00" {
+	if got := kept(config.Retention{Last: 1, Within: config.Span{Days: 1}}, ahead, at(t, "2026-11-03 10:00")); got != "2026-11-01 10:00, 2026-11-02 10:00, 2030-01-01 00:00" {
 		t.Errorf("after a clock that was ahead: %s", got)
 	}
 	// It is ahead now: nothing is dropped for its age.
-	if got := kept(Rules{Within: Span{Days: 7}}, ahead[:2], at(t, "2031-01-01 00:00")); got != "2026-11-01 10:00, 2026-11-02 10:00" {
+	if got := kept(config.Retention{Within: config.Span{Days: 7}}, ahead[:2], at(t, "2031-01-01 00:00")); got != "2026-11-01 10:00, 2026-11-02 10:00" {
 		t.Errorf("by a clock that is ahead: %s", got)
 	}
 }
@@ -111,7 +113,7 @@ func TestProtected(t *testing.T) {
 	sets[1].Labels = map[string]string{"release": "7"}
 	sets[4].Damaged = true
 	now := at(t, "2026-12-01 00:00")
-	r := Rules{Last: 1, Labels: []string{"release=7", "other"}}
+	r := config.Retention{Last: 1, Labels: []string{"release=7", "other"}}
 	if got := kept(r, sets, now); got != "2026-11-01 10:00, 2026-11-02 10:00, 2026-11-04 10:00, 2026-11-05 10:00" {
 		t.Errorf("kept %s", got)
 	}
@@ -135,35 +137,18 @@ func TestExpendable(t *testing.T) {
 	sets[1].Protected = "mounted"
 	now := at(t, "2026-12-01 00:00")
 	for _, c := range []struct {
-		r    Rules
+		r    config.Retention
 		want string
 	}{
-		{Rules{Last: 2, Monthly: 1, Labels: nil}, "2026-11-01 10:00, 2026-11-03 10:00, 2026-11-04 10:00, 2026-11-05 10:00"},
-		{Rules{Last: 2, Minimum: 4}, "2026-11-01 10:00"},
-		{Rules{Minimum: 3}, "2026-11-01 10:00, 2026-11-03 10:00"},
+		{config.Retention{Last: 2, Monthly: 1, Labels: nil}, "2026-11-01 10:00, 2026-11-03 10:00, 2026-11-04 10:00, 2026-11-05 10:00"},
+		{config.Retention{Last: 2, Minimum: 4}, "2026-11-01 10:00"},
+		{config.Retention{Minimum: 3}, "2026-11-01 10:00, 2026-11-03 10:00"},
 	} {
 		if got := strings.Join(Expendable(c.r, sets, now), ", "); got != c.want {
 			t.Errorf("%+v: %s, not %s", c.r, got, c.want)
 		}
 	}
-	if got := Expendable(Rules{Last: 1}, sets[:1], now); len(got) != 0 {
+	if got := Expendable(config.Retention{Last: 1}, sets[:1], now); len(got) != 0 {
 		t.Errorf("the only set is expendable: %q", got)
-	}
-}
-
-func TestSpan(t *testing.T) {
-	for text, want := range map[string]Span{"1y": {Years: 1}, "6m": {Months: 6}, "2d12h": {Days: 2, Hours: 12}, "1y2m3d4h": {1, 2, 3, 4}} {
-		got, err := ParseSpan(text)
-		if err != nil || got != want || got.String() != text {
-			t.Errorf("%s: %v, %v", text, got, err)
-		}
-	}
-	for _, text := range []string{"", "5", "h", "3h2d", "1.5d", "-1d", "7 d", "1w", "99999999d"} {
-		if s, err := ParseSpan(text); err == nil {
-			t.Errorf("%q was read as %v", text, s)
-		}
-	}
-	if got := (Span{Months: 1}).Before(at(t, "2026-03-31 10:00")); !got.Equal(at(t, "2026-03-03 10:00")) {
-		t.Errorf("a month before 31 March is %v", got) // as time.AddDate and restic have it
 	}
 }

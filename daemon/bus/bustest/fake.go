@@ -231,6 +231,31 @@ func (f *Fake) DeleteSet(_ context.Context, id string) error {
 	})
 }
 
+// Policies implements api.Service: "db" with two sets, and one that is disabled.
+func (f *Fake) Policies() []api.Policy {
+	return []api.Policy{
+		{Name: "db", Description: "the shop", Volumes: []string{"/srv/db", "/srv/wal"}, Writers: []string{"postgresql"}, Consistency: "application",
+			Method: "copy-on-write", Prunes: true, Sets: 2, Last: time.Date(2026, 11, 20, 11, 46, 53, 0, time.UTC)},
+		{Name: "home", Problem: `policies.d/home.yaml:1:10: volumes: the list is empty: at least 1 is needed`},
+	}
+}
+
+// PrunePolicy implements api.Service: of policy "db" one set is kept, and one dropped; of "stuck" it cannot be.
+func (f *Fake) PrunePolicy(_ context.Context, name string, dryRun bool) ([]api.Verdict, error) {
+	if name != "db" && name != "stuck" {
+		return nil, api.Errorf(api.Invalid, "policy %q is unknown", name)
+	}
+	day := time.Date(2026, 11, 20, 3, 0, 0, 0, time.UTC)
+	verdicts := []api.Verdict{
+		{ID: "20261120T030000_0002", Created: day, Keep: true, Reasons: []string{"last", "daily 2026-11-20"}},
+		{ID: "20261119T030000_0001", Created: day.AddDate(0, 0, -1), Reasons: []string{"no rule keeps it"}, Deleted: !dryRun && name == "db"},
+	}
+	if name == "stuck" && !dryRun {
+		verdicts[1].Error = "cannot delete set 20261119T030000_0001: vg/snap is busy"
+	}
+	return verdicts, nil
+}
+
 // MountSet implements api.Service.
 func (f *Fake) MountSet(_ context.Context, id string, o api.MountOptions) ([]api.Mount, error) {
 	root := o.Target

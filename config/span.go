@@ -1,4 +1,4 @@
-package retention
+package config
 
 import (
 	"fmt"
@@ -17,7 +17,7 @@ var spanPattern = regexp.MustCompile(`^(?:([0-9]{1,4})y)?(?:([0-9]{1,4})m)?(?:([
 func ParseSpan(text string) (Span, error) {
 	m := spanPattern.FindStringSubmatch(text)
 	if m == nil || text == "" {
-		return Span{}, fmt.Errorf("%q is no span of time: write years, months, days and hours like 1y6m, 14d or 2d12h", text)
+		return Span{}, fmt.Errorf("%s is no span of time: write years, months, days and hours like 1y6m, 14d or 2d12h", text)
 	}
 	var s Span
 	for i, field := range []*int{&s.Years, &s.Months, &s.Days, &s.Hours} {

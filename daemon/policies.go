@@ -1,0 +1,116 @@
+package daemon
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/fermata-project/fermata/daemon/api"
+	"github.com/fermata-project/fermata/daemon/retention"
+)
+
+// Policies lists the policies by name; those whose files are bad come with their problem.
+func (d *Daemon) Policies() []api.Policy {
+	var out []api.Policy
+	for _, name := range slices.Sorted(maps.Keys(d.o.Config.Policies)) {
+		p := d.o.Config.Policies[name]
+		x := api.Policy{
+			Name: name, Description: p.Description, Volumes: p.Volumes, Writers: p.Writers,
+			Consistency: string(p.Consistency), Method: string(p.Method), Prunes: !p.Retention.Empty(),
+		}
+		for _, m := range d.setsOf(name) {
+			x.Sets++
+			if m.State == api.Complete {
+				x.Last = m.Created
+			}
+		}
+		out = append(out, x)
+	}
+	disabled := d.o.Config.Disabled("policy")
+	for _, name := range slices.Sorted(maps.Keys(disabled)) {
+		out = append(out, api.Policy{Name: name, Problem: disabled[name].Error()})
+	}
+	return out
+}
+
+// setsOf are the finished sets that this host has taken by a policy, oldest first. Those that another host took of volumes that
+// both see are that host's to count and to drop.
+func (d *Daemon) setsOf(policy string) []api.Manifest {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var out []api.Manifest
+	for _, m := range d.contents.Sets {
+		foreign := false
+		for _, s := range d.contents.Snapshots[m.ID] {
+			foreign = foreign || s.Machine != "" && s.Machine != d.o.Machine
+		}
+		if m.Policy == policy && !foreign {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+// PrunePolicy deletes the sets of a policy that its retention does not keep, or only says which. What could not be deleted says why
+// in its verdict.
+func (d *Daemon) PrunePolicy(ctx context.Context, name string, dryRun bool) ([]api.Verdict, error) {
+	p, err := d.o.Config.Policy(name)
+	if err != nil {
+		return nil, classed(api.Invalid, err)
+	}
+	if !dryRun { // nobody mounts or copies a set meanwhile
+		release, err := d.turn.take(ctx, false)
+		if err != nil {
+			return nil, err
+		}
+		defer release()
+	}
+	sets := d.setsOf(name)
+	var known []retention.Set
+	created := map[string]time.Time{}
+	for _, m := range sets {
+		known = append(known, retention.Set{
+			ID: m.ID, Created: m.Created, Labels: m.Labels, Damaged: m.State == api.Damaged, Protected: d.protected(m),
+		})
+		created[m.ID] = m.Created
+	}
+	var out []api.Verdict
+	for _, v := range retention.Apply(p.Retention, known, time.Now()) {
+		x := api.Verdict{ID: v.ID, Created: created[v.ID], Keep: v.Keep, Reasons: v.Reasons}
+		if !v.Keep && !dryRun {
+			if err := d.drop(ctx, v.ID); err != nil {
+				x.Error = err.Error()
+				d.o.Log.Warn("a set is kept for longer than its policy wants", "set", v.ID, "policy", name, "error", err)
+			} else {
+				x.Deleted = true
+			}
+		}
+		out = append(out, x)
+	}
+	return out, nil
+}
+
+// drop deletes a set; nobody waits for one that hangs longer than for any other change.
+func (d *Daemon) drop(ctx context.Context, id string) error {
+	ctx, cancel := d.bounded(ctx)
+	defer cancel()
+	if err := context.Cause(ctx); err != nil {
+		return api.Errorf(classOf(err, api.Cancelled), "cancelled before set %s: %w", id, err)
+	}
+	return d.deleteSet(ctx, id)
+}
+
+// protected says why a set must not be dropped now; empty: it may be.
+func (d *Daemon) protected(m api.Manifest) string {
+	present, err := d.mountsOf(m.ID)
+	switch {
+	case err != nil:
+		return "whether it is mounted is not known"
+	case len(present) > 0:
+		return "it is mounted"
+	case d.reads(m.ID):
+		return "it is being copied"
+	}
+	return ""
+}
