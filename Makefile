@@ -99,7 +99,7 @@ test-host: host-tools ## only the tests that need no guest
 
 FUZZTIME ?= 30s
 .PHONY: fuzz
-fuzz: ## every fuzz target for FUZZTIME (30s) each; what one finds is kept below testdata/fuzz
+fuzz: ## every fuzz target for FUZZTIME (30s; 500x: so many inputs) each; what one finds is kept below testdata/fuzz
 	@for dir in $$(git grep -l '^func Fuzz' -- '*_test.go' | xargs -n1 dirname | sort -u); do \
 		for target in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9]*\)(.*/\1/p' $$dir/*_test.go); do \
 			echo "$$dir $$target"; \
