@@ -222,7 +222,7 @@ func (d *Daemon) createOnce(ctx context.Context, r api.Request, policy effective
 	t.log.Info("set taken", "policy", policy.Name, "consistency", t.manifest.Consistency, "freeze_window", t.manifest.Window)
 	// From here on the set is finished. What fails now is told, but takes nothing back, and nobody can cancel it.
 	ctx = context.WithoutCancel(ctx)
-	err = errors.Join(d.store.Save(t.manifest), t.postWriters(ctx), t.close(ctx), t.journal.Remove(), d.refreshAfter(ctx))
+	err = errors.Join(d.store.Save(t.manifest), t.postWriters(ctx), t.close(ctx), t.journal.Remove(), d.list(ctx, t))
 	if err != nil {
 		t.log.Warn("the set is finished, but", "error", err)
 		t.manifest.Reasons = append(t.manifest.Reasons, afterwards(err))
@@ -233,3 +233,14 @@ func (d *Daemon) createOnce(ctx context.Context, r api.Request, policy effective
 
 // afterwards is a reason that takes nothing back.
 func afterwards(err error) string { return fmt.Sprintf("after the set was finished: %v", err) }
+
+// list lists the sets, with the new one. That it is not among them whole is an error, that those of other providers cannot be
+// listed is not its own.
+func (d *Daemon) list(ctx context.Context, t *transaction) error {
+	err := d.refreshAfter(ctx)
+	if m, _, findErr := d.find(t.id); err != nil && findErr == nil && m.State == api.Complete {
+		t.log.Warn("the set is finished, but", "error", err)
+		return nil
+	}
+	return err
+}

@@ -143,7 +143,7 @@ func TestThawedFromOutside(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Close(fd)
-	go func() { // fsfreeze -u, as fast as it can
+	go func() { // fsfreeze -u, more often than any window is long; not so often that the guest's one processor has no time for the set
 		defer close(stopped)
 		for {
 			select {
@@ -151,6 +151,7 @@ func TestThawedFromOutside(t *testing.T) {
 				return
 			default:
 				fsfreeze.Thaw(fd)
+				time.Sleep(2 * time.Millisecond)
 			}
 		}
 	}()
@@ -172,7 +173,7 @@ func TestThawedFromOutside(t *testing.T) {
 		} else {
 			must(t, "snapshot", "delete", "latest")
 		}
-		if broken == 2 {
+		if broken > 0 {
 			break
 		}
 	}

@@ -132,7 +132,7 @@ func TestRecoverEnds(t *testing.T) {
 	if a.status == 0 || !strings.Contains(a.stderr, "did not end within 2s") || !strings.Contains(a.stderr, "everywhere") {
 		t.Errorf("status %d: %s", a.status, a.stderr)
 	}
-	runs := func() bool { _, status := labtest.Try(t, "pgrep", "-x", "sleep"); return status == 0 }
+	runs := func() bool { _, status := labtest.Try(t, "pgrep", "-fx", "sleep 1234"); return status == 0 }
 	if runs() {
 		t.Error("it still runs")
 	}
