@@ -69,7 +69,7 @@ func TestSoak(t *testing.T) {
 	s.clean.Same(t)
 	third := len(took) / 3
 	first, last := median(took[:min(third, 100)]), median(took[len(took)-min(third, 100):])
-	if ratio := last.Seconds() / first.Seconds(); ratio > 3 {
+	if ratio := last.Seconds() / first.Seconds(); ratio > 3 && len(took) >= 100 { // a few say nothing, on a machine that does other things
 		t.Errorf("a set took %v at first, and %v at the end", first, last)
 	}
 	fmt.Printf("note: soak, Linux %s, seed %d: %d sets, befallen: %v; a set took %v at first, %v at the end; %v, then %v\n",
