@@ -201,10 +201,8 @@ func TestWireInstanceLetsCommit(t *testing.T) {
 	}
 }
 
-// A lock that is not granted is withdrawn by the second session, in time.
-func TestWireWithdrawn(t *testing.T) {
-	f := newFake(t, "8.0.36")
-	f.other()
+// neverLocks makes the server wait for its lock until the end of the test.
+func (f *fake) neverLocks(t *testing.T) {
 	waiting := make(chan struct{})
 	t.Cleanup(func() { close(waiting) })
 	f.answer = func(_ int, statement string) (*table, error) {
@@ -213,6 +211,13 @@ func TestWireWithdrawn(t *testing.T) {
 		}
 		return nil, nil
 	}
+}
+
+// A lock that is not granted is withdrawn by the second session, in time.
+func TestWireWithdrawn(t *testing.T) {
+	f := newFake(t, "8.0.36")
+	f.other()
+	f.neverLocks(t)
 	r := f.recipe(Options{}, password)
 	if _, err := r.Prepare(context.Background(), f.request(hooks.PhasePrepare)); err != nil {
 		t.Fatal(err)
@@ -332,14 +337,7 @@ func TestWireInactive(t *testing.T) {
 func TestWireEnd(t *testing.T) {
 	f := newFake(t, "8.0.36")
 	f.other()
-	waiting := make(chan struct{})
-	t.Cleanup(func() { close(waiting) })
-	f.answer = func(_ int, statement string) (*table, error) {
-		if statement == "FLUSH TABLES WITH READ LOCK" {
-			<-waiting
-		}
-		return nil, nil
-	}
+	f.neverLocks(t)
 	r := f.recipe(Options{}, password)
 	if _, err := r.Prepare(context.Background(), f.request(hooks.PhasePrepare)); err != nil {
 		t.Fatal(err)
