@@ -72,7 +72,7 @@ Exit status: 0 as asked, 1 failed, 2 usage, 3 made with less consistency than as
 	fs.StringArrayVar(&f.request.Writers, "writer", nil, "ask writer `W` to hold (repeatable; without a policy)")
 	fs.StringArrayVar(&f.providers, "provider", nil, "provider `NAME` for every volume, or VOLUME=NAME for one (repeatable; default: chosen for each)")
 	fs.StringVar(&f.consistency, "consistency", "", "the least `LEVEL` that is acceptable: application, filesystem or crash")
-	fs.StringVar(&f.ifBusy, "if-busy", "wait", "`wait|fail` while another set is taken (exit status 75)")
+	ifBusyFlag(cmd, &f.ifBusy, "another set")
 	fs.BoolVar(&f.request.DryRun, "dry-run", false, "print the plan and do nothing")
 	fs.IntVar(&f.request.Retry, "retry", 0, "try again `N` times (0 to 10) when a hold was broken")
 	fs.DurationVar(&f.request.RetryWait, "retry-wait", 0, "pause `TIME` before each retry, such as 30s")
@@ -86,7 +86,6 @@ Exit status: 0 as asked, 1 failed, 2 usage, 3 made with less consistency than as
 	fs.BoolVarP(&a.quiet, "quiet", "q", false, "print the id only")
 	_ = cmd.RegisterFlagCompletionFunc("policy", completePolicies)
 	_ = cmd.RegisterFlagCompletionFunc("consistency", cobra.FixedCompletions([]string{"application", "filesystem", "crash"}, cobra.ShellCompDirectiveNoFileComp))
-	_ = cmd.RegisterFlagCompletionFunc("if-busy", cobra.FixedCompletions([]string{"wait", "fail"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("method", cobra.FixedCompletions([]string{api.CopyOnWrite, api.Clone}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.MarkFlagDirname("clone-to")
 	_ = cmd.RegisterFlagCompletionFunc("writer", completeWriters)
@@ -163,6 +162,12 @@ func parseConsistency(word string) (api.Consistency, error) {
 		return "", fmt.Errorf("--consistency %q is none of application, filesystem, crash", word)
 	}
 	return c, nil
+}
+
+// ifBusyFlag adds --if-busy, for what has to wait while what is taken.
+func ifBusyFlag(cmd *cobra.Command, into *string, what string) {
+	cmd.Flags().StringVar(into, "if-busy", "wait", "`wait|fail` while "+what+" is taken (exit status 75)")
+	_ = cmd.RegisterFlagCompletionFunc("if-busy", cobra.FixedCompletions([]string{"wait", "fail"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
 // parseIfBusy reads --if-busy.

@@ -149,7 +149,6 @@ Exit status: as for snapshot create; 1 also if a set could not be deleted.`,
 			})
 		},
 	}
-	cmd.Flags().StringVar(&ifBusy, "if-busy", "wait", "`wait|fail` while a set is taken (exit status 75)")
-	_ = cmd.RegisterFlagCompletionFunc("if-busy", cobra.FixedCompletions([]string{"wait", "fail"}, cobra.ShellCompDirectiveNoFileComp))
+	ifBusyFlag(cmd, &ifBusy, "a set")
 	return cmd
 }

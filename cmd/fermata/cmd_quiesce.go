@@ -64,11 +64,10 @@ broken or not released in time, whatever CMD's status; 1 failed, 2 usage, 75 bus
 	fs.BoolVar(&f.request.WritersOnly, "writers-only", false, "hold writers only: somebody else freezes the filesystems, after them")
 	fs.DurationVar(&f.request.For, "for", 30*time.Second, "hold for `TIME` at most (1m at most)")
 	fs.StringVar(&f.consistency, "consistency", "", "the least `LEVEL` that is acceptable: application, filesystem or crash")
-	fs.StringVar(&f.ifBusy, "if-busy", "wait", "`wait|fail` while a set is taken (exit status 75)")
+	ifBusyFlag(cmd, &f.ifBusy, "a set")
 	fs.BoolVar(&f.detach, "detach", false, "run nothing: return when everything is held, and print the number for fermata release")
 	_ = cmd.RegisterFlagCompletionFunc("policy", completePolicies)
 	_ = cmd.RegisterFlagCompletionFunc("consistency", cobra.FixedCompletions([]string{"application", "filesystem", "crash"}, cobra.ShellCompDirectiveNoFileComp))
-	_ = cmd.RegisterFlagCompletionFunc("if-busy", cobra.FixedCompletions([]string{"wait", "fail"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("writer", completeWriters)
 	return cmd
 }

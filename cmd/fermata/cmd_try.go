@@ -45,9 +45,8 @@ consistency, 3 it would claim less, 1 or 4 it would fail, 75 busy.`,
 	fs := cmd.Flags()
 	fs.SortFlags = false
 	fs.StringVar(&r.Policy, "policy", "", "as in a set of policy `P`: its volumes, limits and on_failure (default: all volumes)")
-	fs.StringVar(&ifBusy, "if-busy", "wait", "`wait|fail` while a set is taken (exit status 75)")
+	ifBusyFlag(cmd, &ifBusy, "a set")
 	_ = cmd.RegisterFlagCompletionFunc("policy", completePolicies)
-	_ = cmd.RegisterFlagCompletionFunc("if-busy", cobra.FixedCompletions([]string{"wait", "fail"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
