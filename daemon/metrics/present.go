@@ -63,7 +63,7 @@ func (p present) Collect(out chan<- prometheus.Metric) {
 	p.collectSets(put, sets)
 	state := p.Pools()
 	put(seen, seconds(state.Seen))
-	put(unseen, map[bool]float64{true: 1}[state.Err != nil])
+	put(unseen, truth(state.Err != nil))
 	for _, pool := range state.Pools {
 		if pool.Type == "thin-pool" {
 			collectPool(put, pool)
@@ -120,7 +120,7 @@ func collectPool(put putter, p pools.Pool) {
 	put(poolUsed, float64(p.Metadata.Used), p.Name, "metadata")
 	put(poolFull, until(p.MetadataLeft), p.Name, "metadata")
 	for _, l := range pools.Levels() {
-		put(poolLevel, map[bool]float64{true: 1}[l == p.Level], p.Name, l.String())
+		put(poolLevel, truth(l == p.Level), p.Name, l.String())
 	}
 }
 
@@ -161,6 +161,14 @@ func areas(sets []api.Manifest, state pools.State) map[string]*area {
 		}
 	}
 	return out
+}
+
+// truth is 1 for true, 0 for false.
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 func until(l pools.Left) float64 {
