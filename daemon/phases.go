@@ -291,22 +291,20 @@ func (t *transaction) unguard(ctx context.Context) error {
 
 // window is the freeze window: see window.go.
 func (t *transaction) window(context.Context) error {
-	t.daemon.frozen.Store(&Frozen{Filesystems: len(t.systems), Since: time.Now()})
-	err := t.win.run(func() error {
-		return t.win.hold(func() error { return t.win.capture(t.writers.Holding) })
-	})
-	t.recordWindow()
-	return err
+	return t.whileFrozen(func() error { return t.win.capture(t.writers.Holding) })
 }
 
-// recordWindow puts what happened when into the manifest.
-func (t *transaction) recordWindow() {
+// whileFrozen runs the window around act, and puts into the manifest what happened when.
+func (t *transaction) whileFrozen(act func() error) error {
+	t.daemon.frozen.Store(&Frozen{Filesystems: len(t.systems), Since: time.Now()})
+	err := t.win.run(func() error { return t.win.hold(act) })
 	if t.win.stuck {
-		return
+		return err
 	}
 	t.daemon.frozen.Store(nil)
 	t.manifest.Phases = append(t.manifest.Phases, t.win.phases(t.begun)...)
 	t.manifest.Window, t.manifest.Created = t.win.length(), t.win.instant.UTC()
+	return err
 }
 
 func (t *transaction) verify(context.Context) error {

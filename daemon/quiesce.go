@@ -8,7 +8,6 @@ import (
 
 	"github.com/fermata-project/fermata/config"
 	"github.com/fermata-project/fermata/daemon/api"
-	"github.com/fermata-project/fermata/daemon/journal"
 	"github.com/fermata-project/fermata/fsfreeze"
 )
 
@@ -51,12 +50,11 @@ func (d *Daemon) Quiesce(ctx context.Context, r api.QuiesceRequest, h api.Hold, 
 	defer release()
 	t := d.newTransaction(policy, progress)
 	t.quiet = &quiet{limit: r.For, writersOnly: r.WritersOnly, hold: h}
-	if t.journal, err = journal.Create(d.journalDir(), t.id); err != nil {
+	end, err := t.begin()
+	if err != nil {
 		return nil, err
 	}
-	d.setRunning(t)
-	defer d.setRunning(nil)
-	defer t.remember()
+	defer end()
 
 	if err := t.run(ctx, t.quiesceSteps()); err != nil {
 		t.log.Error("the hold did not last", "policy", policy.Name, "class", api.Of(err), "error", err)
@@ -64,12 +62,12 @@ func (d *Daemon) Quiesce(ctx context.Context, r api.QuiesceRequest, h api.Hold, 
 	}
 	t.manifest.State, t.manifest.Duration = api.Released, time.Since(t.begun)
 	t.log.Info("held", "policy", policy.Name, "consistency", t.manifest.Consistency, "freeze_window", t.manifest.Window)
-	end := t.postWriters
+	last := t.postWriters
 	if t.quiet.wasted {
-		end = t.abortWriters
+		last = t.abortWriters
 	}
 	ctx = context.WithoutCancel(ctx)
-	if err := errors.Join(end(ctx), t.close(ctx), t.journal.Remove()); err != nil {
+	if err := errors.Join(last(ctx), t.close(ctx), t.journal.Remove()); err != nil {
 		t.log.Warn("the hold lasted, but", "error", err)
 		t.manifest.Reasons = append(t.manifest.Reasons, fmt.Sprintf("after the hold: %v", err))
 	}
@@ -169,12 +167,7 @@ func (t *transaction) quietWindow(ctx context.Context) error {
 	defer late.Stop()
 	look := time.NewTicker(lookInterval)
 	defer look.Stop()
-	t.daemon.frozen.Store(&Frozen{Filesystems: len(t.systems), Since: time.Now()})
-	err := t.win.run(func() error {
-		return t.win.hold(func() error { return t.await(ctx, late.C, look.C) })
-	})
-	t.recordWindow()
-	return err
+	return t.whileFrozen(func() error { return t.await(ctx, late.C, look.C) })
 }
 
 // await returns when the requester releases the hold, or when there is nothing left that it could rely on.

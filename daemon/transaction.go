@@ -186,6 +186,19 @@ func (d *Daemon) newTransaction(policy effective, progress func(string)) *transa
 	return t
 }
 
+// begin opens t's journal and shows t to the status; end takes it from there, and notes how its writers did.
+func (t *transaction) begin() (end func(), err error) {
+	d := t.daemon
+	if t.journal, err = journal.Create(d.journalDir(), t.id); err != nil {
+		return nil, err
+	}
+	d.setRunning(t)
+	return func() {
+		t.remember()
+		d.setRunning(nil)
+	}, nil
+}
+
 func (d *Daemon) createOnce(ctx context.Context, r api.Request, policy effective, progress func(string)) (*api.Manifest, error) {
 	release, err := d.turn.take(ctx, r.FailIfBusy)
 	if err != nil {
@@ -202,12 +215,11 @@ func (d *Daemon) createOnce(ctx context.Context, r api.Request, policy effective
 	if r.DryRun {
 		return t.dryRun(ctx)
 	}
-	if t.journal, err = journal.Create(d.journalDir(), t.id); err != nil {
+	end, err := t.begin()
+	if err != nil {
 		return nil, err
 	}
-	d.setRunning(t)
-	defer d.setRunning(nil)
-	defer t.remember()
+	defer end()
 
 	if err := t.run(ctx, t.steps()); err != nil {
 		t.log.Error("no set was taken", "policy", policy.Name, "class", api.Of(err), "error", err)

@@ -8,7 +8,6 @@ import (
 
 	"github.com/fermata-project/fermata/config"
 	"github.com/fermata-project/fermata/daemon/api"
-	"github.com/fermata-project/fermata/daemon/journal"
 )
 
 // testHold is how long a writer has to hold in a test: about as long as in a set, so that one that lets go is caught.
@@ -38,12 +37,11 @@ func (d *Daemon) TestWriter(ctx context.Context, r api.WriterTestRequest, progre
 	defer release()
 	t := d.newTransaction(policy, progress)
 	t.test = true
-	if t.journal, err = journal.Create(d.journalDir(), t.id); err != nil {
+	end, err := t.begin()
+	if err != nil {
 		return nil, err
 	}
-	d.setRunning(t)
-	defer d.setRunning(nil)
-	defer t.remember()
+	defer end()
 
 	var after error
 	if err = t.run(ctx, t.testSteps()); err == nil {
