@@ -189,7 +189,7 @@ func TestQuiesceDisproved(t *testing.T) {
 		text string
 	}{
 		"somebody thaws": {func(w *world) { w.freeze(devA, "") }, "the hold was broken"},
-		"a write":        {func(w *world) { w.mu.Lock(); w.systems[devB].writes.Completed++; w.mu.Unlock() }, "was written while frozen"},
+		"a write":        {func(w *world) { w.mu.Lock(); w.systems[devB].writes.Written++; w.mu.Unlock() }, "was written while frozen"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)

@@ -244,7 +244,7 @@ func TestClasses(t *testing.T) {
 		{"a writer does not hold at the instant, and says nothing", "PreCommit beta#1", func(w *world, _ *Daemon) error { w.writers["db"].holding.Store(false); return nil }, api.Broken, "a writer let go before the capture"},
 		{"a filesystem is thawed before the capture", "PreCommit alpha#1", func(w *world, _ *Daemon) error { w.freeze(devB, ""); return nil }, api.Broken, "somebody else thawed it"},
 		{"a filesystem is thawed after it", "PostCommit alpha#2", func(w *world, _ *Daemon) error { w.freeze(devA, ""); return nil }, api.Broken, "somebody else thawed it"},
-		{"an origin is written", "Commit alpha#1", func(w *world, _ *Daemon) error { w.systems[devB].writes.Completed++; return nil }, api.Broken, "was written while frozen"},
+		{"an origin is written", "Commit alpha#1", func(w *world, _ *Daemon) error { w.systems[devB].writes.Written++; return nil }, api.Broken, "was written while frozen"},
 		{"somebody changes the pool", "Lock alpha#1", func(w *world, _ *Daemon) error { return w.storage["alpha"].Remove("alpha/a." + oldSet) }, api.Failed, "somebody changed the pool"},
 		{"somebody suspends an origin", "Lock beta#1", func(w *world, _ *Daemon) error { w.storage["beta"].Suspend(253<<8|4, true); return nil }, api.Failed, "somebody else has suspended it"},
 		{"the pool loses writes", "thaw a#2", func(w *world, _ *Daemon) error { w.storage["beta"].Break(); return nil }, api.Failed, "not healthy"},

@@ -68,7 +68,8 @@ func (e *evidence) verdict() error {
 		errs = append(errs, api.Errorf(api.Broken, "a writer let go before the capture: %w", e.holding))
 	}
 	for _, w := range e.writes {
-		errs = append(errs, api.Errorf(api.Broken, "the hold was broken: %s was written while frozen (%d writes)", w.volume, w.after.Completed-w.before.Completed))
+		errs = append(errs, api.Errorf(api.Broken, "the hold was broken: %s was written while frozen (%d sectors written, %d discarded)", w.volume,
+			w.after.Written-w.before.Written, w.after.Discarded-w.before.Discarded))
 	}
 	for _, err := range e.counters {
 		errs = append(errs, api.Errorf(api.Broken, "the hold cannot be proven: %w", err))

@@ -36,7 +36,7 @@ func TestVerdict(t *testing.T) {
 		{"the guard never watched", evidence{}, api.Broken, "the guard ended the hold"},
 		{"the guard is gone", evidence{ended: guard.Closed, guardErr: unix.EPIPE}, api.Broken, "cannot be proven: broken pipe"},
 		{"a writer let go", evidence{ended: guard.Closed, holding: hooks.ErrNotHolding}, api.Broken, "let go before the capture"},
-		{"an origin was written", evidence{ended: guard.Closed, writes: []wrote{{"vg/a", dm.Writes{Completed: 3}, dm.Writes{Completed: 5}}}}, api.Broken, "vg/a was written while frozen (2 writes)"},
+		{"an origin was written", evidence{ended: guard.Closed, writes: []wrote{{"vg/a", dm.Writes{Written: 3}, dm.Writes{Written: 5}}}}, api.Broken, "vg/a was written while frozen (2 sectors written, 0 discarded)"},
 		{"writes cannot be counted", evidence{ended: guard.Closed, counters: []error{errInjected}}, api.Broken, "cannot be proven: injected"},
 		{"the pool lost writes", evidence{ended: guard.Closed, providers: []error{nil, provider.ErrPool}}, api.Failed, "not healthy"},
 		{"the worst is told first", evidence{ended: guard.Deadline, thaw: []error{thawed}, providers: []error{provider.ErrPool}}, api.Broken, "not healthy"},
@@ -62,8 +62,8 @@ func TestVerdict(t *testing.T) {
 
 func TestCounted(t *testing.T) {
 	var e evidence
-	e.counted(&counter{volume: "same", before: dm.Writes{Completed: 1}, after: dm.Writes{Completed: 1}})
-	e.counted(&counter{volume: "moved", before: dm.Writes{Completed: 1}, after: dm.Writes{Completed: 2}})
+	e.counted(&counter{volume: "same", before: dm.Writes{Written: 1}, after: dm.Writes{Written: 1}})
+	e.counted(&counter{volume: "moved", before: dm.Writes{Written: 1}, after: dm.Writes{Written: 2}})
 	e.counted(&counter{volume: "unknown", err: errInjected})
 	if len(e.writes) != 1 || e.writes[0].volume != "moved" || len(e.counters) != 1 || !errors.Is(e.counters[0], errInjected) {
 		t.Errorf("got %+v", e)

@@ -8,13 +8,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Writes is how much a block device was written to since it appeared. Two readings that are equal prove that no write
-// was completed between them. The kernel counts an I/O when it completes.
+// Writes is how much a block device was written to since it appeared, in sectors of 512 bytes. Two readings that are equal
+// prove that nothing was written between them. The kernel's count of writes is not among it: an fsync(2) that finds its file
+// clean still sends a flush, from a frozen filesystem too, and device-mapper counts that as a write of no sectors
+// (drivers/md/dm.c, dm_io_acct).
 type Writes struct {
-	Completed        uint64 // writes, after merging; on device-mapper devices empty flushes may be among them
-	Sectors          uint64 // of 512 bytes
-	Discards         uint64
-	DiscardedSectors uint64 // of 512 bytes
+	Written   uint64
+	Discarded uint64
 }
 
 // WriteCounter reads the statistics of one block device (Documentation/block/stat.rst), for the freeze window: Read
@@ -61,11 +61,9 @@ func (w *WriteCounter) Read() (Writes, error) {
 
 // Fields of a block device's stat file, from 0.
 const (
-	statWrites       = 4
-	statWriteSectors = 6
-	statDiscards     = 11 // from here on since Linux 4.18
-	statDiscardSects = 13
-	statNeeded       = 11
+	statWritten   = 6
+	statDiscarded = 13 // since Linux 4.18
+	statNeeded    = 11
 )
 
 func parseStat(text string) (Writes, error) {
@@ -81,14 +79,10 @@ func parseStat(text string) (Writes, error) {
 			return Writes{}, fmt.Errorf("cannot parse block statistics %s: %w", quote(strings.Clone(text)), err)
 		}
 		switch i {
-		case statWrites:
-			w.Completed = n
-		case statWriteSectors:
-			w.Sectors = n
-		case statDiscards:
-			w.Discards = n
-		case statDiscardSects:
-			w.DiscardedSectors = n
+		case statWritten:
+			w.Written = n
+		case statDiscarded:
+			w.Discarded = n
 		}
 	}
 	if i < statNeeded {

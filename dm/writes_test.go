@@ -13,8 +13,8 @@ func TestParseStat(t *testing.T) {
 		bad  string
 	}{
 		{text: "     100        2     800       10      200        4     1600       20        0       30       40        5        0       48        1        7        3\n",
-			want: Writes{Completed: 200, Sectors: 1600, Discards: 5, DiscardedSectors: 48}},
-		{text: "1 2 3 4 5 6 7 8 9 10 11\n", want: Writes{Completed: 5, Sectors: 7}},
+			want: Writes{Written: 1600, Discarded: 48}},
+		{text: "1 2 3 4 5 6 7 8 9 10 11\n", want: Writes{Written: 7}},
 		{text: "", bad: "only 0 fields"},
 		{text: "1 2 3 4 5", bad: "only 5 fields"},
 		{text: "1 2 3 4 x 6 7 8 9 10 11", bad: "not a number"},

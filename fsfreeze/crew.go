@@ -2,6 +2,7 @@ package fsfreeze
 
 import (
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -30,7 +31,8 @@ type Crew struct {
 }
 
 // NewCrew starts n threads and returns when all of them stand ready. It lets the process run at least so many threads of
-// Go at the same time, and some more, so that a thread that comes out of the kernel need not wait for another one.
+// Go at the same time, and some more, so that a thread that comes out of the kernel need not wait for another one, and has
+// threads standing idle for all of them, so that none is started in the freeze window.
 func NewCrew(n int) *Crew {
 	if room := n + 4; runtime.GOMAXPROCS(0) < room {
 		runtime.GOMAXPROCS(room)
@@ -41,7 +43,23 @@ func NewCrew(n int) *Crew {
 		go c.member(i)
 	}
 	c.Wait(-1)
+	spareThreads(runtime.GOMAXPROCS(0))
 	return c
+}
+
+// spareThreads makes sure that n threads stand idle, which the Go scheduler uses before it starts another one.
+func spareThreads(n int) {
+	var locked, all sync.WaitGroup
+	locked.Add(n)
+	for range n {
+		all.Go(func() {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			locked.Done()
+			locked.Wait() // for the others, which cannot have this thread
+		})
+	}
+	all.Wait()
 }
 
 // Do lets every thread act at the same time, and returns when all have: one error for each, valid until the next Do. It

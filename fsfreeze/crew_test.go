@@ -2,10 +2,15 @@ package fsfreeze
 
 import (
 	"errors"
+	"os"
+	"runtime"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestCrew(t *testing.T) {
@@ -52,6 +57,33 @@ func TestCrewIsConcurrent(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// Whatever the other goroutines of the process do in the window, it starts no thread for them.
+func TestCrewLeavesThreadsIdle(t *testing.T) {
+	c := NewCrew(2)
+	defer c.Close()
+	before := threads(t)
+	var others sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) - 1 { // and this one
+		others.Go(func() {
+			pause := unix.NsecToTimespec(int64(100 * time.Millisecond))
+			unix.Nanosleep(&pause, nil)
+		})
+	}
+	others.Wait()
+	if after := threads(t); after > before {
+		t.Errorf("%d threads were started", after-before)
+	}
+}
+
+func threads(t *testing.T) int {
+	t.Helper()
+	tasks, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(tasks)
 }
 
 func TestCrewAllocatesNothing(t *testing.T) {

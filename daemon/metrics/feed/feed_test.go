@@ -16,26 +16,29 @@ import (
 func serve(t *testing.T, from prometheus.Gatherer) string {
 	t.Helper()
 	socket := filepath.Join(t.TempDir(), "metrics.sock")
-	for range 2 { // the second finds the socket of the first
-		ctx, cancel := context.WithCancel(context.Background())
-		ended := make(chan error)
-		go func() { ended <- Serve(ctx, socket, from, slog.New(slog.NewTextHandler(io.Discard, nil))) }()
-		t.Cleanup(func() {
-			cancel()
-			if err := <-ended; err != nil {
-				t.Error(err)
-			}
-		})
-		for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
-			if c, err := net.Dial("unix", socket); err == nil {
-				c.Close()
-				break
-			} else if time.Now().After(deadline) {
-				t.Fatal(err)
-			}
+	left, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"}) // by an earlier daemon, and nobody hears it
+	if err != nil {
+		t.Fatal(err)
+	}
+	left.SetUnlinkOnClose(false)
+	left.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error)
+	go func() { ended <- Serve(ctx, socket, from, slog.New(slog.NewTextHandler(io.Discard, nil))) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+		if c, err := net.Dial("unix", socket); err == nil {
+			c.Close()
+			return socket
+		} else if time.Now().After(deadline) {
+			t.Fatal(err)
 		}
 	}
-	return socket
 }
 
 func registry() *prometheus.Registry {
