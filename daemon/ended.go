@@ -24,7 +24,7 @@ func (t *transaction) ended(err error) {
 	}
 	e := Ended{Manifest: t.manifest, Err: err}
 	if t.writers != nil && e.Manifest.Writers == nil {
-		e.Manifest.Writers = writerRecords(t.policy.writers, t.writers, t.hold[1].Sub(t.hold[0]))
+		e.Manifest.Writers = t.writerRecords()
 	}
 	if t.win != nil {
 		e.Released = len(t.win.evidence.report.Released)

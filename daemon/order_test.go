@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/fermata-project/fermata/daemon/api"
 	"github.com/fermata-project/fermata/fsfreeze"
@@ -110,6 +111,13 @@ func TestManifest(t *testing.T) {
 		if x.State != string(hooks.StateReleased) || x.Data["freeze"] == nil || len(x.Phases) != own ||
 			x.Phases[2].Name != "hold" || !x.Phases[2].Window || x.Phases[2].Duration < m.Window {
 			t.Errorf("writer %+v", x)
+		}
+		at := time.Duration(1)
+		for _, p := range x.Phases { // they follow each other
+			if p.Start < at || p.Start+p.Duration > m.Duration {
+				t.Errorf("writer %s: %s began at %v, after %v, and took %v of %v", x.Name, p.Name, p.Start, at, p.Duration, m.Duration)
+			}
+			at = p.Start
 		}
 	}
 	for _, x := range w.writers {

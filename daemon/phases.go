@@ -410,8 +410,8 @@ func (t *transaction) countWrites() error {
 	return nil
 }
 
-// writerRecords are the writers' entries in the manifest; all held for so long.
-func writerRecords(declared []config.Writer, g *hooks.Group, held time.Duration) []api.Writer {
+// writerRecords are the writers' entries in the manifest of a set that was begun then; all held for as long.
+func writerRecords(declared []config.Writer, g *hooks.Group, begun time.Time, hold api.Phase) []api.Writer {
 	states := g.States()
 	var out []api.Writer
 	for _, c := range declared {
@@ -422,12 +422,15 @@ func writerRecords(declared []config.Writer, g *hooks.Group, held time.Duration)
 				continue
 			}
 			p := api.Phase{Name: string(r.Phase), Duration: r.Duration}
+			if !r.Began.IsZero() {
+				p.Start = r.Began.Sub(begun)
+			}
 			if r.Err != nil {
 				p.Error = r.Err.Error()
 			}
 			w.Phases = append(w.Phases, p)
 			if r.Phase == hooks.PhaseFreeze && r.Err == nil {
-				w.Phases = append(w.Phases, api.Phase{Name: "hold", Duration: held, Window: true})
+				w.Phases = append(w.Phases, hold)
 			}
 			if len(r.Answer.Data) > 0 {
 				if w.Data == nil {

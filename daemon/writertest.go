@@ -120,7 +120,11 @@ func (t *transaction) tested(failed, after error) *api.WriterTest {
 
 // writerRecords are the writers' entries in the manifest, as far as the transaction has got.
 func (t *transaction) writerRecords() []api.Writer {
-	return writerRecords(t.policy.writers, t.writers, max(0, t.hold[1].Sub(t.hold[0])))
+	hold := api.Phase{Name: "hold", Window: true}
+	if !t.hold[0].IsZero() { // else not all held
+		hold.Start, hold.Duration = t.hold[0].Sub(t.begun), max(0, t.hold[1].Sub(t.hold[0]))
+	}
+	return writerRecords(t.policy.writers, t.writers, t.begun, hold)
 }
 
 // remember keeps what the writers did, for the inventory. It is where they would be counted, too.

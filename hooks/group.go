@@ -19,6 +19,7 @@ const limitSlack = 6 * time.Second
 type Result struct {
 	Writer   string
 	Phase    Phase
+	Began    time.Time     // zero: it was not asked
 	Duration time.Duration // by the monotonic clock
 	Answer   Answer
 	Err      error
@@ -271,7 +272,7 @@ func (g *Group) one(ctx context.Context, phase Phase, m *member, outcome Outcome
 func (g *Group) tell(ctx context.Context, phase Phase, m *member, ev Event) error {
 	begin := time.Now()
 	a, err := bounded(ctx, phase, m, ev)
-	return g.keep(m, Result{Writer: m.spec.Name, Phase: phase, Duration: time.Since(begin), Answer: a, Err: err})
+	return g.keep(m, Result{Writer: m.spec.Name, Phase: phase, Began: begin, Duration: time.Since(begin), Answer: a, Err: err})
 }
 
 // keep keeps what came of a phase, and returns the error if it is the set's.

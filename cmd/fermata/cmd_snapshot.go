@@ -101,10 +101,11 @@ func ofPolicy(sets []api.Manifest, policy string) []api.Manifest {
 }
 
 func showCommand(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use:               "show SET",
+	var drawn bool
+	cmd := &cobra.Command{
+		Use:               "show SET [--timeline]",
 		Short:             "Show everything about a set",
-		Example:           "  fermata snapshot show latest:db\n  fermata snapshot show 20261120T1146 --json",
+		Example:           "  fermata snapshot show latest:db --timeline\n  fermata snapshot show 20261120T1146 --json",
 		Args:              exactly(1, "the set"),
 		ValidArgsFunction: completeSets,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -116,11 +117,17 @@ func showCommand(a *app) *cobra.Command {
 				if a.json {
 					return a.printJSON(m)
 				}
-				a.printManifest(m)
+				if drawn {
+					a.printTimeline(m)
+				} else {
+					a.printManifest(m)
+				}
 				return nil
 			})
 		},
 	}
+	cmd.Flags().BoolVar(&drawn, "timeline", false, "draw when everything in the set happened")
+	return cmd
 }
 
 func deleteCommand(a *app) *cobra.Command {

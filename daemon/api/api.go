@@ -204,7 +204,7 @@ type Mount struct {
 // Phase is how long one phase of the transaction took, from the monotonic clock.
 type Phase struct {
 	Name     string        `json:"name"`
-	Start    time.Duration `json:"start_ns"` // since the transaction began
+	Start    time.Duration `json:"start_ns"` // since the transaction began; of a writer's phase 0: nobody knows
 	Duration time.Duration `json:"duration_ns"`
 	Window   bool          `json:"window,omitempty"` // inside the freeze window; of a writer: its hold
 	Error    string        `json:"error,omitempty"`
