@@ -98,8 +98,9 @@ func (d *Daemon) dropCopies(ctx context.Context, set string) error {
 	ctx, cancel := d.within(ctx, d.changeLimit)
 	defer cancel()
 	var errs []error
+	reading := provider.Reading(ctx)
 	for _, p := range d.providersOf(set) {
-		snaps, err := p.Snapshots(ctx)
+		snaps, err := p.Snapshots(reading)
 		scratch := slices.DeleteFunc(slices.Clone(snaps), func(s provider.Snapshot) bool { return s.Set.ID != set || !s.Scratch })
 		errs = append(errs, err)
 		if len(scratch) > 0 {

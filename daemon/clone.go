@@ -220,7 +220,7 @@ func (c *cloning) hide(ctx context.Context) error {
 	for _, v := range c.record.Volumes {
 		p, err := c.daemon.provider(v.Provider)
 		if err == nil {
-			err = c.daemon.hide(ctx, p, c.source(v))
+			err = c.daemon.hide(ctx, p, []provider.Snapshot{c.source(v)})
 		}
 		errs = append(errs, err)
 	}

@@ -127,8 +127,9 @@ func (d *Daemon) Start(ctx context.Context) error {
 func (d *Daemon) refresh(ctx context.Context) error {
 	var snaps []provider.Snapshot
 	var errs []error
+	reading := provider.Reading(ctx)
 	for _, p := range d.o.Providers {
-		s, err := p.Snapshots(ctx)
+		s, err := p.Snapshots(reading)
 		if err != nil { // one that cannot tell must not hide what the others tell
 			errs = append(errs, fmt.Errorf("cannot list the snapshots: %w", err))
 		}

@@ -68,13 +68,17 @@ func (d *Daemon) expose(ctx context.Context, p provider.Provider, s provider.Sna
 	if err := d.link(s, device); err != nil {
 		undo, cancel := d.within(ctx, d.undoLimit)
 		defer cancel()
-		return "", errors.Join(err, p.Hide(undo, s))
+		return "", errors.Join(err, p.Hide(undo, []provider.Snapshot{s}))
 	}
 	return device, nil
 }
 
-func (d *Daemon) hide(ctx context.Context, p provider.Provider, s provider.Snapshot) error {
-	return errors.Join(d.unlink(s), p.Hide(ctx, s))
+func (d *Daemon) hide(ctx context.Context, p provider.Provider, snaps []provider.Snapshot) error {
+	var errs []error
+	for _, s := range snaps {
+		errs = append(errs, d.unlink(s))
+	}
+	return errors.Join(append(errs, p.Hide(ctx, snaps))...)
 }
 
 // link points a snapshot's link to its device, wherever it pointed before.

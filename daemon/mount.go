@@ -229,10 +229,11 @@ func (d *Daemon) umount(ctx context.Context, m api.Manifest) error {
 // hideSet takes away the devices of a set's snapshots, and throw-away copies altogether.
 func (d *Daemon) hideSet(ctx context.Context, set string) error {
 	var errs []error
+	reading := provider.Reading(ctx)
 	for _, p := range d.providersOf(set) {
-		snaps, err := p.Snapshots(ctx)
+		snaps, err := p.Snapshots(reading)
 		errs = append(errs, err)
-		var scratch []provider.Snapshot
+		var shown, scratch []provider.Snapshot
 		for _, s := range snaps {
 			switch {
 			case s.Set.ID != set:
@@ -240,8 +241,11 @@ func (d *Daemon) hideSet(ctx context.Context, set string) error {
 				scratch = append(scratch, s)
 			case d.reads(set):
 			default:
-				errs = append(errs, d.hide(ctx, p, s))
+				shown = append(shown, s)
 			}
+		}
+		if len(shown) > 0 {
+			errs = append(errs, d.hide(ctx, p, shown))
 		}
 		if len(scratch) > 0 {
 			errs = append(errs, d.remove(ctx, scratch))

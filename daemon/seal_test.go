@@ -9,6 +9,7 @@ import (
 
 	"github.com/fermata-project/fermata/config"
 	"github.com/fermata-project/fermata/daemon/api"
+	"github.com/fermata-project/fermata/dm/provider"
 	"github.com/fermata-project/fermata/dm/provider/providertest"
 	"github.com/fermata-project/fermata/hooks"
 )
@@ -31,7 +32,7 @@ func (w *world) shown(t *testing.T, key string) map[string]string {
 		if err := w.storage[s.Provider].WriteExposed(device, "late", "x"); err == nil {
 			t.Errorf("%s can be written to", s.Name)
 		}
-		if err := f.Hide(t.Context(), s); err != nil {
+		if err := f.Hide(t.Context(), []provider.Snapshot{s}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -140,9 +140,15 @@ func (l *LVM) Report(ctx context.Context, vgs ...string) (*Inventory, error) {
 			return nil, fmt.Errorf("cannot report on volume groups: %w", err)
 		}
 	}
-	out, err := l.run(ctx, "fullreport", append(args, vgs...)...)
-	if err != nil {
-		return nil, err
+	read := func() (*Inventory, error) {
+		out, err := l.run(ctx, "fullreport", append(args, vgs...)...)
+		if err != nil {
+			return nil, err
+		}
+		return parseReport(out)
 	}
-	return parseReport(out)
+	if len(vgs) > 0 {
+		return read()
+	}
+	return once(ctx, read)
 }

@@ -24,7 +24,7 @@ if read -r x; then echo stdin >>`+log+`; fi`)
 		{func() error {
 			return l.CreateThinSnapshot(ctx, "vg", "home", "home_1", true, "fermata.prep", "fermata.set=1")
 		},
-			"lvcreate --yes --snapshot --activate n --setactivationskip y --name home_1 --permission r --addtag fermata.prep --addtag fermata.set=1 vg/home"},
+			"lvcreate --yes --snapshot --activate n --setactivationskip y --ignoremonitoring --name home_1 --permission r --addtag fermata.prep --addtag fermata.set=1 vg/home"},
 		{func() error { return l.ChangeTags(ctx, []string{"vg/a", "vg/b"}, []string{"x"}, []string{"y", "z"}) },
 			"lvchange --addtag x --deltag y --deltag z vg/a vg/b"},
 		{func() error { return l.SetReadOnly(ctx, "vg/a") }, "lvchange --permission r vg/a"},

@@ -9,8 +9,10 @@ import (
 
 // CreateThinSnapshot records a snapshot of a thin LV, sealed if it is to be read-only, and leaves it inactive, with
 // activation skip set. LVM suspends the origin for a moment and freezes the filesystem on it: neither may be held by us.
+// dmeventd is left alone: it watches the pool, which goes on; telling it to stop and to begin again takes LVM longer than all
+// the rest.
 func (l *LVM) CreateThinSnapshot(ctx context.Context, vg, origin, name string, readOnly bool, tags ...string) error {
-	args := []string{"--yes", "--snapshot", "--activate", "n", "--setactivationskip", "y", "--name", name}
+	args := []string{"--yes", "--snapshot", "--activate", "n", "--setactivationskip", "y", "--ignoremonitoring", "--name", name}
 	if readOnly {
 		args = append(args, "--permission", "r")
 	} else {

@@ -303,7 +303,7 @@ func (p *DM) Expose(_ context.Context, s Snapshot) (string, error) {
 }
 
 // Hide does nothing: a snapshot without its device would keep nothing.
-func (*DM) Hide(context.Context, Snapshot) error { return nil }
+func (*DM) Hide(context.Context, []Snapshot) error { return nil }
 
 // Usage asks dm-snapshot.
 func (p *DM) Usage(s Snapshot) (Usage, error) {

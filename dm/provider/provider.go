@@ -118,10 +118,14 @@ type Provider interface {
 	Mark(ctx context.Context, snaps []Snapshot) error
 	// Delete removes snapshots, of a finished set only after Mark.
 	Delete(ctx context.Context, snaps []Snapshot) error
-	// Expose makes the snapshot's device readable and returns its path; Hide undoes it.
+	// Expose makes the snapshot's device readable and returns its path; Hide undoes it, for those that are exposed.
 	Expose(ctx context.Context, s Snapshot) (device string, err error)
-	Hide(ctx context.Context, s Snapshot) error
+	Hide(ctx context.Context, snaps []Snapshot) error
 }
+
+// Reading is a context in which providers that list their snapshots from one source read it once. It is for as long as
+// nothing is changed.
+func Reading(ctx context.Context) context.Context { return lvm.Once(ctx) }
 
 // Enlistment is a provider's part in one set.
 type Enlistment interface {

@@ -201,7 +201,7 @@ func (p *Thick) Expose(ctx context.Context, s Snapshot) (string, error) {
 }
 
 // Hide does nothing: a snapshot has to be active to be kept.
-func (*Thick) Hide(context.Context, Snapshot) error { return nil }
+func (*Thick) Hide(context.Context, []Snapshot) error { return nil }
 
 // Usage asks the kernel for the state of the snapshot's copy-on-write area.
 func (p *Thick) Usage(s Snapshot) (Usage, error) {

@@ -244,12 +244,13 @@ func (p *Thin) Expose(ctx context.Context, s Snapshot) (string, error) {
 	return dm.NodePath(name), dm.EnsureNode(name, info.Dev)
 }
 
-// Hide deactivates a snapshot, if it is active.
-func (p *Thin) Hide(ctx context.Context, s Snapshot) error {
-	if _, err := p.control.Info(dm.ByName(deviceName(s.Name))); errors.Is(err, unix.ENXIO) {
-		return nil
-	}
-	return p.lvm.Deactivate(ctx, s.Name)
+// Hide deactivates those that are active.
+func (p *Thin) Hide(ctx context.Context, snaps []Snapshot) error {
+	active := slices.DeleteFunc(namesOf(snaps), func(name string) bool {
+		_, err := p.control.Info(dm.ByName(deviceName(name)))
+		return errors.Is(err, unix.ENXIO)
+	})
+	return p.lvm.Deactivate(ctx, active...)
 }
 
 // ScratchSuffix ends the name of a throw-away copy.

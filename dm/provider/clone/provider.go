@@ -84,7 +84,7 @@ func (p *Provider) Mark(_ context.Context, snaps []provider.Snapshot) error {
 func (p *Provider) Delete(ctx context.Context, snaps []provider.Snapshot) error {
 	return p.each(snaps, func(r Record) error {
 		for i := range r.Volumes {
-			if err := p.Hide(ctx, provider.Snapshot{Name: r.Image(i)}); err != nil {
+			if err := detach(r.Image(i)); err != nil {
 				return err
 			}
 		}
@@ -132,9 +132,17 @@ func (p *Provider) Expose(_ context.Context, s provider.Snapshot) (string, error
 	return loop.Attach(f, loop.Options{ReadOnly: true})
 }
 
-// Hide takes the loop devices of an image away.
-func (p *Provider) Hide(_ context.Context, s provider.Snapshot) error {
-	devices, err := loop.Of(sysfs, s.Name)
+// Hide takes the loop devices of images away.
+func (p *Provider) Hide(_ context.Context, snaps []provider.Snapshot) error {
+	var errs []error
+	for _, s := range snaps {
+		errs = append(errs, detach(s.Name))
+	}
+	return errors.Join(errs...)
+}
+
+func detach(image string) error {
+	devices, err := loop.Of(sysfs, image)
 	errs := []error{err}
 	for _, d := range devices {
 		errs = append(errs, loop.Detach(d))

@@ -125,7 +125,7 @@ func life(p provider.Provider, vol provider.Volume) (err error) {
 		return err
 	}
 	for _, step := range []func() error{
-		func() error { return p.Hide(ctx, snaps[0]) },
+		func() error { return p.Hide(ctx, snaps[:1]) },
 		func() error { _, err := p.Snapshots(ctx); return err },
 		func() error { return p.Mark(ctx, snaps) },
 		func() error { return p.Delete(ctx, snaps) },

@@ -291,10 +291,14 @@ func (p *Provider) Expose(ctx context.Context, s provider.Snapshot) (string, err
 	return r.Device, nil
 }
 
-func (p *Provider) Hide(ctx context.Context, s provider.Snapshot) error {
-	snap := toSnapshot(s)
-	_, err := p.change(ctx, protocol.Hide, protocol.Params{Snapshot: &snap})
-	return err
+func (p *Provider) Hide(ctx context.Context, snaps []provider.Snapshot) error {
+	var errs []error
+	for _, s := range snaps {
+		snap := toSnapshot(s)
+		_, err := p.change(ctx, protocol.Hide, protocol.Params{Snapshot: &snap})
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 func (p *Provider) query(ctx context.Context, m protocol.Method, params protocol.Params) (protocol.Result, error) {

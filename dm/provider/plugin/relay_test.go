@@ -271,7 +271,7 @@ func (f *fakePlugin) Expose(ctx context.Context, s protocol.Snapshot) (string, e
 }
 
 func (f *fakePlugin) Hide(ctx context.Context, s protocol.Snapshot) error {
-	return f.Fake.Hide(ctx, one(s))
+	return f.Fake.Hide(ctx, []provider.Snapshot{one(s)})
 }
 
 func (f *fakePlugin) Copy(ctx context.Context, s protocol.Snapshot) (protocol.Snapshot, error) {

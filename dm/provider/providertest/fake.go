@@ -123,8 +123,12 @@ func (f *Fake) Expose(ctx context.Context, s provider.Snapshot) (string, error) 
 	return devicePath(s.Name), f.change(ctx, "Expose", func() error { return f.Storage.expose(s.Name, true) })
 }
 
-func (f *Fake) Hide(ctx context.Context, s provider.Snapshot) error {
-	return f.change(ctx, "Hide", func() error { return f.Storage.expose(s.Name, false) })
+func (f *Fake) Hide(ctx context.Context, snaps []provider.Snapshot) error {
+	var errs []error
+	for _, s := range snaps {
+		errs = append(errs, f.change(ctx, "Hide", func() error { return f.Storage.expose(s.Name, false) }))
+	}
+	return errors.Join(errs...)
 }
 
 func (s *Storage) expose(name string, exposed bool) error {

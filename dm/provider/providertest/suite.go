@@ -312,7 +312,7 @@ func (s *suite) expose(t *testing.T) {
 		t.Errorf("exposed twice: %s, %s, %v", first, second, err)
 	}
 	for range 2 {
-		if err := x.p.Hide(t.Context(), snap); err != nil {
+		if err := x.p.Hide(t.Context(), []provider.Snapshot{snap}); err != nil {
 			t.Errorf("Hide: %v", err)
 		}
 	}

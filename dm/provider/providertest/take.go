@@ -182,7 +182,7 @@ func (s *set) shows(b Bench, snap provider.Snapshot, want Content) {
 	if got := b.Content(s.t, device); !maps.Equal(got, want) {
 		s.t.Errorf("%s shows %v, want %v", snap.Name, summary(got), summary(want))
 	}
-	if err := s.p.Hide(s.t.Context(), snap); err != nil {
+	if err := s.p.Hide(s.t.Context(), []provider.Snapshot{snap}); err != nil {
 		s.t.Error(err)
 	}
 }
