@@ -32,16 +32,17 @@ type stage struct {
 // than a change should wait: go run ./lab/suite -all runs them all.
 var stages = []stage{
 	{name: "host", alone: true, args: []string{"-skip", guestTests, "./..."}},
-	{name: "system 6.1", kernel: "6.1", systemd: true, args: []string{"-skip", apart + "|" + elsewhere, "./lab/system"}},
+	{name: "system 6.1", kernel: "6.1", systemd: true, args: []string{"-skip", apart + "|" + kinds + "|" + elsewhere, "./lab/system"}},
 	{name: "order 6.12", kernel: "6.12", systemd: true, env: []string{"FERMATA_ORDER_SETS=10"}, args: []string{"-run", "Order$", "./lab/system"}},
 	{name: "mixed order 6.1", kernel: "6.1", systemd: true, env: []string{"FERMATA_ORDER_SETS=20"}, args: []string{"-run", "TestOrderMixed|TestOrderUnheld", "./lab/system"}},
 	{name: "crash matrix 6.1", kernel: "6.1", systemd: true, args: []string{"-run", "TestCrashMatrix", "./lab/system"}},
-	{name: "guest 6.1", kernel: "6.1", folders: []string{"dm", "fsfreeze", "cmd"}},
+	{name: "guest 6.1", kernel: "6.1", args: []string{"-skip", long}, folders: []string{"dm", "fsfreeze", "cmd"}},
+	{name: "kinds 6.1", turn: 6, kernel: "6.1", systemd: true, args: []string{"-run", kinds, "./lab/system"}},
 	{name: "system 6.12", kernel: "6.12", systemd: true, env: []string{"FERMATA_ORDER_SETS=2"}, args: []string{"-run", short + "|" + elsewhere, "./lab/system"}},
 	{name: "system 5.10", kernel: "5.10", systemd: true, env: []string{"FERMATA_ORDER_SETS=2"}, args: []string{"-run", short, "./lab/system"}},
-	{name: "lab", args: []string{"-run", guestTests, "-skip", "TestGuestCrashSet", "./lab"}},
 	{name: "guest 6.12", turn: 1, kernel: "6.12", args: []string{"-skip", long + "|TestDM$|TestThick$"}, folders: kernelFolders},
 	{name: "guest 5.10", turn: 2, kernel: "5.10", args: []string{"-skip", long + "|TestDM$|TestThin$|TestArray$"}, folders: kernelFolders},
+	{name: "providers 6.1", turn: 2, kernel: "6.1", args: []string{"-run", long}, folders: []string{"dm/provider", "cmd/fermata-provider-array"}},
 	{name: "root 6.1", turn: 3, kernel: "6.1", systemd: true, root: true, args: []string{"-run", "TestRootVolume", "./lab/system"}},
 	{name: "power cuts 6.1", turn: 3, kernel: "6.1", systemd: true, cuts: 10, args: []string{"-run", "TestPowerCut", "./lab/system"}},
 	{name: "power cut of a guest", turn: 3, args: []string{"-run", "TestGuestCrashSet", "./lab"}},
@@ -53,10 +54,11 @@ var stages = []stage{
 	{name: "recover 6.1", turn: 5, kernel: "6.1", systemd: true, args: []string{"-run", "TestRecover", "./lab/system"}},
 	{name: "soak 6.1", turn: 5, kernel: "6.1", systemd: true, env: []string{"FERMATA_SOAK_SETS=8"}, args: []string{"-run", "TestSoak", "./lab/system"}},
 	{name: "recipes 6.1", turn: 3, kernel: "6.1", folders: []string{"hooks"}},
+	{name: "lab", args: []string{"-run", guestTests, "-skip", "TestGuestCrashSet", "./lab"}},
 }
 
 // turns is how many days it takes until every stage has had its turn.
-const turns = 5
+const turns = 6
 
 // today is whose turn it is, from 1 to turns.
 func today(now time.Time) int { return int(now.Unix()/(24*60*60)%turns) + 1 }
@@ -70,10 +72,13 @@ const guestTests = "^TestGuest"
 // apart are tests of the whole daemon with stages of their own.
 const apart = "TestOrder|TestRootVolume|TestCrashMatrix|TestPowerCut|TestSoak|TestTorture|TestHooksFromHell|TestLVMLockHeld|TestOtherHost|TestMariaDBSets|TestPostgreSQLSets|TestKeyValue|TestServiceWriter|TestUnitWriter|TestDiskStopsAnswering|TestNothingElseInTheWindow|TestRecover"
 
+// kinds are tests of the whole daemon over the kinds of volumes that the others leave out.
+const kinds = "TestPlugin|TestBtrfs|TestDMVolume|TestEveryKind|TestNamesWithoutUdev|TestMixedSet|TestRawVolume|TestPoolFilledAfterArming|TestReadOnlyFilesystem"
+
 // elsewhere are tests of the whole daemon that run on 6.12 alone, which is the fastest kernel in a guest.
 const elsewhere = "TestClone|TestOverflow|TestGroupInFile|TestOneVolume|TestStacked|TestSubvolumeByDM|TestOddMountPoint"
 
-// long are tests of the providers that run on 6.1 alone.
+// long are tests of the providers that run on 6.1 alone, in a turn.
 const long = "TestDMDevice|TestDMDeath|TestDMArea|TestThickDeath|TestMisbehaviour"
 
 // short is the pass of the whole daemon over the kernels that are not the default.
