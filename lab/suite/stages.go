@@ -42,6 +42,7 @@ var stages = []stage{
 	{name: "system 5.10", kernel: "5.10", systemd: true, env: []string{"FERMATA_ORDER_SETS=2"}, args: []string{"-run", short, "./lab/system"}},
 	{name: "guest 6.12", turn: 1, kernel: "6.12", args: []string{"-skip", long + "|TestDM$|TestThick$"}, folders: kernelFolders},
 	{name: "guest 5.10", turn: 2, kernel: "5.10", args: []string{"-skip", long + "|TestDM$|TestThin$|TestArray$"}, folders: kernelFolders},
+	{name: "prometheus 6.1", turn: 1, kernel: "6.1", systemd: true, args: []string{"-run", "TestPrometheus", "./lab/system"}},
 	{name: "providers 6.1", turn: 2, kernel: "6.1", args: []string{"-run", long}, folders: []string{"dm/provider", "cmd/fermata-provider-array"}},
 	{name: "root 6.1", turn: 3, kernel: "6.1", systemd: true, root: true, args: []string{"-run", "TestRootVolume", "./lab/system"}},
 	{name: "power cuts 6.1", turn: 3, kernel: "6.1", systemd: true, cuts: 10, args: []string{"-run", "TestPowerCut", "./lab/system"}},
@@ -70,7 +71,7 @@ var kernelFolders = []string{"dm", "fsfreeze", "hooks/child", "cmd/fermata-provi
 const guestTests = "^TestGuest"
 
 // apart are tests of the whole daemon with stages of their own.
-const apart = "TestOrder|TestRootVolume|TestCrashMatrix|TestPowerCut|TestSoak|TestTorture|TestHooksFromHell|TestLVMLockHeld|TestOtherHost|TestMariaDBSets|TestPostgreSQLSets|TestKeyValue|TestServiceWriter|TestUnitWriter|TestDiskStopsAnswering|TestNothingElseInTheWindow|TestRecover"
+const apart = "TestOrder|TestRootVolume|TestCrashMatrix|TestPowerCut|TestSoak|TestTorture|TestHooksFromHell|TestLVMLockHeld|TestOtherHost|TestMariaDBSets|TestPostgreSQLSets|TestKeyValue|TestServiceWriter|TestUnitWriter|TestDiskStopsAnswering|TestNothingElseInTheWindow|TestRecover|TestPrometheus"
 
 // kinds are tests of the whole daemon over the kinds of volumes that the others leave out.
 const kinds = "TestPlugin|TestBtrfs|TestDMVolume|TestEveryKind|TestNamesWithoutUdev|TestMixedSet|TestRawVolume|TestPoolFilledAfterArming|TestReadOnlyFilesystem"
