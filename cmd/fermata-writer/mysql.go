@@ -32,5 +32,7 @@ func mysqlCommand(served *bool, name, server string) *cobra.Command {
 	f.StringVar(&o.Socket, "socket", "", "the server's socket (default "+strings.Join(mysql.Sockets, " or ")+")")
 	f.StringVar(&o.DataDirectory, "data-directory", "", "files of the server, to tell whether it runs when it does not answer")
 	f.StringVar(&o.Lock, "lock", "", "what to hold: "+strings.Join(mysql.Locks(), ", ")+" (default what version and tables need)")
+	f.StringVar(&o.BinDirectory, "bin-directory", "", "folder of the server's program, for recover and verify (default where packages put it)")
+	f.StringVar(&o.ServerDefaultsFile, "server-defaults-file", "", "the server's option file, for recover and verify (default those that it reads by itself)")
 	return c
 }

@@ -32,5 +32,6 @@ func redisCommand(served *bool) *cobra.Command {
 	f.StringVar(&o.Directory, "directory", "", "the server's directory on this host, where the server calls it otherwise")
 	f.StringVar(&o.PIDFile, "pid-file", "", "the server's pid file, to tell whether it runs when it does not answer")
 	f.BoolVar(&o.SaveInHold, "save-in-hold", false, "without an append-only file: pause writes, and save under the pause")
+	f.StringVar(&o.BinDirectory, "bin-directory", "", "folder of the server's checkers, for verify (default where packages put them)")
 	return c
 }

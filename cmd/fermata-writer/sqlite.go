@@ -25,5 +25,6 @@ func sqliteCommand(served *bool) *cobra.Command {
 		},
 	}
 	c.Flags().StringArrayVar(&o.Patterns, "pattern", nil, "hold the databases among these files, too: /srv/app/*.db; may be repeated")
+	c.Flags().StringVar(&o.BinDirectory, "bin-directory", "", "folder of sqlite3, for verify (default where packages put it)")
 	return c
 }

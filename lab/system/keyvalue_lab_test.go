@@ -125,8 +125,8 @@ func TestKeyValue(t *testing.T) {
 		t.Fatal(err)
 	}
 	configure(t, map[string]string{
-		"writers.d/redis.yaml":  "session: [fermata-writer, redis, --address, " + dir + "/s]\n",
-		"writers.d/sqlite.yaml": "session: [fermata-writer, sqlite, " + db + "]\n",
+		"writers.d/redis.yaml":  "session: [fermata-writer, redis, --address, " + dir + "/s]\nverify: true\n",
+		"writers.d/sqlite.yaml": "session: [fermata-writer, sqlite, " + db + "]\nverify: true\n",
 		"policies.d/kv.yaml":    "volumes: [" + point + "]\nwriters: [redis, sqlite]\n",
 	})
 	ask, sql := redisServer(t, dir), sqliteShell(t, db)
@@ -176,6 +176,11 @@ func TestKeyValue(t *testing.T) {
 		}
 		said, err = check("SELECT max(n) FROM t")
 		within(t, "SQLite", said, err, fromSQLite, toSQLite)
+		var v api.Verification
+		decode(t, must(t, "snapshot", "verify", m.ID, "--json"), &v)
+		if said := fmt.Sprint(v); !v.OK || !strings.Contains(said, "check-aof") || !strings.Contains(said, "integrity_check") {
+			t.Errorf("verified: %s", said)
+		}
 	}
 	loaded.report(t, "loaded")
 }

@@ -8,11 +8,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
 	_ "github.com/go-sql-driver/mysql"
 
+	"github.com/fermata-project/fermata/daemon/api"
 	"github.com/fermata-project/fermata/lab/labtest"
 )
 
@@ -99,6 +101,8 @@ func TestMariaDBSets(t *testing.T) {
 	configure(t, map[string]string{
 		"writers.d/mariadb.yaml": "session: [fermata-writer, mariadb, --socket, /run/mariadb-live/socket]\nuser: mysql\n",
 		"policies.d/shop.yaml":   fmt.Sprintf("volumes: [%s, %s]\nwriters: [mariadb]\n", data, logs),
+		"writers.d/sealed.yaml":  "session: [fermata-writer, mariadb, --socket, /run/mariadb-live/socket]\nuser: mysql\nrecover: true\nverify: true\n",
+		"policies.d/sealed.yaml": fmt.Sprintf("volumes: [%s, %s]\nwriters: [sealed]\n", data, logs),
 	})
 	idleHolds(t, "shop")
 	counts := map[string]*counter{"i": live.inserting(t, "i"), "m": live.inserting(t, "m")}
@@ -139,5 +143,14 @@ func TestMariaDBSets(t *testing.T) {
 		must(t, "snapshot", "umount", set.ID)
 		must(t, "snapshot", "delete", set.ID)
 	}
-	loaded.report(t, "loaded")
+	loaded.report(t, "loaded") // One that has recovered on the snapshots, and is verified on copies of them.
+	set := create(t, "--policy", "sealed")
+	if said, _ := set.Writers[0].Data["recover"].(map[string]any); said["recovered"] != true {
+		t.Errorf("the writer said %v", set.Writers[0].Data)
+	}
+	var v api.Verification
+	decode(t, must(t, "snapshot", "verify", set.ID, "--json"), &v)
+	if said := fmt.Sprint(v); !v.OK || !strings.Contains(said, "CHECK TABLE") {
+		t.Errorf("verified: %s", said)
+	}
 }

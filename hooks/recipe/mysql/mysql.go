@@ -61,6 +61,12 @@ type Options struct {
 	DataDirectory string
 	// Lock is one of Locks; empty: what the server's version and tables need.
 	Lock string
+	// BinDirectory has the server's program, for recover and verify; empty: where
+	// packages put it.
+	BinDirectory string
+	// ServerDefaultsFile is the server's option file, for recover and verify;
+	// empty: those that it reads by itself.
+	ServerDefaultsFile string
 }
 
 // Sockets are where servers are looked for: as Debian and as Red Hat have it.

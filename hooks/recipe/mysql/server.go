@@ -24,8 +24,8 @@ type server struct {
 var variables = []string{
 	"aria_log_dir_path", "datadir", "gtid_mode", "hostname", "innodb_data_file_path", "innodb_data_home_dir",
 	"innodb_doublewrite", "innodb_doublewrite_dir", "innodb_flush_log_at_trx_commit", "innodb_flush_method",
-	"innodb_log_group_home_dir", "innodb_undo_directory", "log_bin", "log_bin_basename", "log_bin_index", "log_error",
-	"read_only", "relay_log_basename", "relay_log_index", "rocksdb_datadir", "rocksdb_wal_dir", "server_id", "server_uuid",
+	"innodb_log_group_home_dir", "innodb_page_size", "innodb_undo_directory", "innodb_undo_tablespaces", "log_bin",
+	"log_bin_basename", "log_bin_index", "log_error", "lower_case_table_names", "read_only", "relay_log_basename", "relay_log_index", "rocksdb_datadir", "rocksdb_wal_dir", "server_id", "server_uuid",
 	"sync_binlog", "version_comment",
 }
 

@@ -35,16 +35,7 @@ func TestCopyOfHold(t *testing.T) {
 			r := d.recipe(t, Options{Lock: lock})
 			_, frozen := d.held(t, r)
 			time.Sleep(50 * time.Millisecond) // what was acknowledged is on its way to who counts
-			copied := &database{limit: d.limit, top: t.TempDir(), cred: d.cred}
-			copied.data, copied.socket = filepath.Join(copied.top, "data"), filepath.Join(copied.top, "socket")
-			d.standStill(t)
-			out, err := exec.Command("cp", "-a", d.data, copied.data).CombinedOutput()
-			if err := d.process.Process.Signal(syscall.SIGCONT); err != nil {
-				t.Fatal(err)
-			}
-			if err != nil {
-				t.Fatalf("%v: %s", err, out)
-			}
+			copied := d.copied(t)
 			var acknowledged []int64
 			for _, c := range counts {
 				acknowledged = append(acknowledged, c.Load())
@@ -54,14 +45,6 @@ func TestCopyOfHold(t *testing.T) {
 			}
 			for _, stop := range stops {
 				stop()
-			}
-			for dir := copied.top; dir != "/tmp"; dir = filepath.Dir(dir) { // the server's user has to pass
-				if out, err := exec.Command("chmod", "o+x", dir).CombinedOutput(); err != nil {
-					t.Fatalf("%v: %s", err, out)
-				}
-			}
-			if out, err := exec.Command("chown", strconv.Itoa(int(d.cred.Uid)), copied.top).CombinedOutput(); err != nil {
-				t.Fatalf("%v: %s", err, out)
 			}
 			if err := copied.start(); err != nil {
 				t.Fatal(err)
@@ -87,6 +70,30 @@ func TestCopyOfHold(t *testing.T) {
 			d.free(t)
 		})
 	}
+}
+
+// copied is a server of its own on a copy of this one's files, which are of one instant. It does not run yet.
+func (d *database) copied(t *testing.T) *database {
+	t.Helper()
+	c := &database{limit: d.limit, top: t.TempDir(), cred: d.cred}
+	c.data, c.socket = filepath.Join(c.top, "data"), filepath.Join(c.top, "socket")
+	d.standStill(t)
+	out, err := exec.Command("cp", "-a", d.data, c.data).CombinedOutput()
+	if err := d.process.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for dir := c.top; dir != "/tmp"; dir = filepath.Dir(dir) { // the server's user has to pass
+		if out, err := exec.Command("chmod", "o+x", dir).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	if out, err := exec.Command("chown", strconv.Itoa(int(d.cred.Uid)), c.top).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return c
 }
 
 // standStill stops the server, all its threads.

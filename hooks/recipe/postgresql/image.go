@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -13,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fermata-project/fermata/hooks"
-	"github.com/fermata-project/fermata/hooks/child"
 	"github.com/fermata-project/fermata/hooks/recipe"
 )
 
@@ -160,83 +158,12 @@ func (i image) control(ctx context.Context) (map[string]string, error) {
 	return state, nil
 }
 
-// maxOutput is how much is kept of what a program says, in bytes.
-const maxOutput = 64 << 10
-
 // run runs one of the server's programs to its end.
 func (i image) run(ctx context.Context, program string, args ...string) (string, error) {
-	out, err := i.start(program, args...)
-	if err != nil {
-		return "", err
-	}
-	return out.wait(ctx)
+	return i.program(program, args...).Run(ctx)
 }
 
-// running is a program that runs; it ends when we do.
-type running struct {
-	*child.Process
-	program string
-	output  chan string
-}
-
-func (i image) start(program string, args ...string) (*running, error) {
-	r, w, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	defer w.Close()
-	path := filepath.Join(i.programs, program)
-	p, err := child.Start(child.Command{
-		Path: path, Args: append([]string{path}, args...), // by it the server finds its other programs
-		Env: append(os.Environ(), "LC_ALL=C"), Stdout: w, Orphaned: unix.SIGQUIT, Whole: true,
-	})
-	if err != nil {
-		r.Close()
-		return nil, err
-	}
-	x := &running{p, program, make(chan string, 1)}
-	go func() {
-		defer r.Close()
-		head, _ := io.ReadAll(io.LimitReader(r, maxOutput))
-		_, _ = io.Copy(io.Discard, r)
-		x.output <- string(head)
-	}()
-	return x, nil
-}
-
-// wait waits for its end, and ends it if ctx is done first.
-func (x *running) wait(ctx context.Context) (string, error) {
-	var err error
-	select {
-	case <-x.Exited:
-	case <-ctx.Done():
-		x.Terminate()
-		err = errors.Join(context.Cause(ctx), x.Buried(child.Grace+child.ReapGrace))
-	}
-	x.Settle()
-	var out string
-	if err == nil {
-		out = <-x.output
-	}
-	if s := x.Status(); err == nil && s != nil && !s.Success() {
-		err = errors.New("it failed")
-	}
-	if err != nil {
-		return out, fmt.Errorf("%s: %w%s", x.program, err, x.Explain(lastLines(out, x.Words.String())))
-	}
-	return out, nil
-}
-
-// lastLines is what explains a failure, of standard output and standard error, in one line.
-func lastLines(texts ...string) string {
-	var said []string
-	for _, text := range texts {
-		lines := strings.Split(strings.TrimSpace(text), "\n")
-		for _, line := range lines[max(0, len(lines)-4):] {
-			if line != "" {
-				said = append(said, line)
-			}
-		}
-	}
-	return strings.Join(said, " | ")
+// program is one of the server's. A server ends with all its processes by SIGQUIT.
+func (i image) program(name string, args ...string) recipe.Program {
+	return recipe.Program{Path: filepath.Join(i.programs, name), Args: args, Orphaned: unix.SIGQUIT}
 }

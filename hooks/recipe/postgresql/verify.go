@@ -82,11 +82,11 @@ func (i image) amcheck(ctx context.Context) (err error) {
 	if err := os.WriteFile(access, []byte("local all all trust\n"), 0o600); err != nil { // the folder is ours alone
 		return err
 	}
-	server, err := i.start("postgres", append(i.settings(socket), "-F", "-c", "hba_file="+access)...)
+	server, err := i.program("postgres", append(i.settings(socket), "-F", "-c", "hba_file="+access)...).Start()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, server.stop()) }()
+	defer func() { err = errors.Join(err, server.Stop(unix.SIGINT, stopLimit)) }()
 	if err := i.awaitServer(ctx, server, socket); err != nil {
 		return err
 	}
@@ -97,7 +97,7 @@ func (i image) amcheck(ctx context.Context) (err error) {
 // startLimit is how long a server may take that has nothing to recover.
 const startLimit = time.Minute
 
-func (i image) awaitServer(ctx context.Context, server *running, socket string) error {
+func (i image) awaitServer(ctx context.Context, server *recipe.Running, socket string) error {
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
 	dsn := "host=" + socket + " port=5432 dbname=postgres sslmode=disable user='" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(i.superuser) + "'"
@@ -108,7 +108,7 @@ func (i image) awaitServer(ctx context.Context, server *running, socket string) 
 		}
 		select {
 		case <-server.Exited:
-			_, err := server.wait(ctx)
+			_, err := server.Wait(ctx)
 			return fmt.Errorf("the server on the image ended: %w", err)
 		case <-ctx.Done():
 			return fmt.Errorf("the server on the image lets nobody in: %w", err)
@@ -119,19 +119,3 @@ func (i image) awaitServer(ctx context.Context, server *running, socket string) 
 
 // stopLimit is how long a server may take to end that has nobody to serve.
 const stopLimit = time.Minute
-
-// stop has a server shut down, so that its pages are all written.
-func (x *running) stop() error {
-	select {
-	case <-x.Exited:
-		return nil // who waited for it has said so
-	default:
-	}
-	if err := x.Signal(unix.SIGINT); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), stopLimit)
-	defer cancel()
-	_, err := x.wait(ctx)
-	return err
-}

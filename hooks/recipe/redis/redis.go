@@ -55,6 +55,9 @@ type Options struct {
 	PIDFile string
 	// SaveInHold saves the RDB file under the pause.
 	SaveInHold bool
+	// BinDirectory has the server's checkers, for verify; empty: where packages
+	// put them.
+	BinDirectory string
 }
 
 // DefaultAddress is where Debian's server listens.

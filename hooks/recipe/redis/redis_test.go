@@ -7,6 +7,7 @@ import (
 	"net"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -98,6 +99,8 @@ func like(dir string) *fake {
 		"CONFIG GET dbfilename":          {pair("dbfilename", "dump.rdb")},
 		"CONFIG GET appendonly":          {pair("appendonly", "yes")},
 		"CONFIG GET appendfsync":         {pair("appendfsync", "everysec")},
+		"CONFIG GET appendfilename":      {pair("appendfilename", "appendonly.aof")},
+		"CONFIG GET appenddirname":       {pair("appenddirname", "appendonlydir")},
 		"CONFIG GET " + minSize:          {pair(minSize, "100"), pair(minSize, fmt.Sprint(100+offset))},
 		"CONFIG SET " + minSize + " 100": {"+OK\r\n"},
 		"CLIENT ID":                      {":7\r\n"},
@@ -169,7 +172,9 @@ func TestFullBuffer(t *testing.T) {
 	if _, err := w.Thaw(t.Context(), r); err != nil {
 		t.Error(err)
 	}
-	if got, want := f.taken(), []string{"CLIENT UNPAUSE", "CONFIG GET " + minSize, "CONFIG SET " + minSize + " 100"}; !reflect.DeepEqual(got, want) {
+	// The last question of the freeze may be read only now.
+	got := slices.DeleteFunc(f.taken(), func(command string) bool { return command == "INFO persistence" })
+	if want := []string{"CLIENT UNPAUSE", "CONFIG GET " + minSize, "CONFIG SET " + minSize + " 100"}; !reflect.DeepEqual(got, want) {
 		t.Errorf("undone by %q", got)
 	}
 }

@@ -24,6 +24,7 @@ type server struct {
 	resolved  string // on this host, without symbolic links
 	rdb       string // name of the RDB file in directory
 	appending bool   // it has an append-only file
+	aof       string // name of that in directory; of its parts' manifest, if it has parts
 	fsync     string // appendfsync
 	loading   bool
 }
@@ -95,7 +96,14 @@ func inspect(ctx context.Context, c *conn) (server, error) {
 		}
 	}
 	appending, err := setting(ctx, c, "appendonly")
-	s.appending = appending == "yes"
+	if s.appending = appending == "yes"; err != nil || !s.appending {
+		return s, err
+	}
+	if s.aof, err = setting(ctx, c, "appendfilename"); err != nil || !atLeast(general["redis_version"], 7, 0) {
+		return s, err
+	}
+	folder, err := setting(ctx, c, "appenddirname")
+	s.aof = filepath.Join(folder, s.aof+".manifest")
 	return s, err
 }
 
@@ -174,7 +182,7 @@ func (s server) data() map[string]any {
 		data["directory"] = s.resolved
 	}
 	if s.appending {
-		data["appendfsync"] = s.fsync
+		data["appendfsync"], data["aof_file"] = s.fsync, s.aof
 	} else {
 		data["rdb_file"] = s.rdb
 	}

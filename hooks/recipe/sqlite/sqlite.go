@@ -37,6 +37,8 @@ type Options struct {
 	// Patterns are as in path/filepath.Match; what they find and is no database
 	// is left out.
 	Patterns []string
+	// BinDirectory has sqlite3, for verify; empty: where packages put it.
+	BinDirectory string
 }
 
 const (
@@ -76,7 +78,7 @@ func (w *writer) Prepare(ctx context.Context, r hooks.Request) (map[string]any, 
 	if err != nil {
 		return nil, err
 	}
-	data := map[string]any{"databases": len(paths)}
+	data := map[string]any{"databases": len(paths), "paths": paths}
 	if named {
 		err = checkPlaces(paths, r.Volumes)
 	} else {
