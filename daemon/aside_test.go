@@ -115,6 +115,38 @@ func TestVerifyFails(t *testing.T) {
 	}
 }
 
+// A set that has lost a snapshot is not good because the others are. That it was good before does not stand any more.
+func TestVerifyLost(t *testing.T) {
+	for name, manifest := range map[string]bool{"with its manifest": true, "without": false} {
+		t.Run(name, func(t *testing.T) {
+			w, d, id := finished(t)
+			if v, err := d.VerifySet(t.Context(), id, unheard); err != nil || !v.OK {
+				t.Fatalf("got %+v, %v", v, err)
+			}
+			if err := w.storage["beta"].Remove(w.snapshots()[3].Name); err != nil { // behind the daemon's back
+				t.Fatal(err)
+			}
+			want := "does not exist any more"
+			if !manifest {
+				want = "3 of 4 snapshots exist"
+				if err := d.store.Remove(id); err != nil {
+					t.Fatal(err)
+				}
+			}
+			w.reset()
+			v, err := d.VerifySet(t.Context(), id, unheard)
+			if err != nil || v.OK || len(v.Checks) != 1 || !strings.Contains(v.Checks[0].Error, want) || len(w.writers) > 0 {
+				t.Errorf("got %+v, %v", v, err)
+			}
+			for _, m := range w.kept(t, d, id) {
+				if m.Verified == nil || m.Verified.OK {
+					t.Errorf("the manifest has %+v", m.Verified)
+				}
+			}
+		})
+	}
+}
+
 // While a set is verified, others are taken, and it is not touched.
 func TestVerifyBeside(t *testing.T) {
 	w, d, id := finished(t)

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,8 +33,11 @@ func (d *Daemon) VerifySet(ctx context.Context, id string, progress func(string)
 	}
 	v := api.Verification{Time: time.Now().UTC()}
 	progress("copy")
-	mounts, err := d.copies(ctx, m)
-	if err == nil {
+	mounts, lost, err := d.copies(ctx, m)
+	switch {
+	case len(lost) > 0: // of the rest nothing would follow
+		v.Checks = lost
+	case err == nil:
 		v.Checks, err = d.checks(ctx, m, mounts, progress)
 	}
 	progress("clean up")
@@ -49,42 +53,63 @@ func (d *Daemon) VerifySet(ctx context.Context, id string, progress func(string)
 	return &v, nil
 }
 
-// copies makes throw-away copies of a set's snapshots and says how they are mounted. Whoever calls it drops them, however
-// far it got.
-func (d *Daemon) copies(ctx context.Context, m api.Manifest) ([]child.Mount, error) {
+// copies makes throw-away copies of a set's snapshots and says how they are mounted; none, if one of the snapshots is lost.
+// Whoever calls it drops them, however far it got.
+func (d *Daemon) copies(ctx context.Context, m api.Manifest) (mounts []child.Mount, lost []api.Check, err error) {
 	release, err := d.turn.take(ctx, false)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer release()
 	ctx, cancel := d.bounded(ctx)
 	defer cancel()
-	_, snaps, err := d.find(m.ID)
+	_ = d.refresh(ctx) // a provider that cannot tell, of another set perhaps, is no reason; what it told last will do
+	m, snaps, err := d.find(m.ID)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	if lost := lostOf(m, snaps); len(lost) > 0 {
+		return nil, lost, nil
 	}
 	present, err := d.mountsOf(m.ID)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if i := slices.IndexFunc(mountsIn(present), func(x api.Mount) bool { return x.Writable }); i >= 0 {
-		return nil, api.Errorf(api.Busy, "it is mounted to be written to (fermata snapshot umount %s)", m.ID)
+		return nil, nil, api.Errorf(api.Busy, "it is mounted to be written to (fermata snapshot umount %s)", m.ID)
 	}
-	var mounts []child.Mount
 	for _, s := range snaps {
-		switch {
-		case s.Invalid != "":
-			return nil, fmt.Errorf("the snapshot of %s is lost: %s", s.Origin, s.Invalid)
-		case raw(s):
+		if raw(s) {
 			continue
 		}
 		call, _, err := d.image(ctx, s, true)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		mounts = append(mounts, child.Mount{Device: call.Device, FSType: call.FSType, Options: call.Options, Path: s.MountPoint})
 	}
-	return mounts, nil
+	return mounts, nil, nil
+}
+
+// lostOf are the snapshots that a finished set has lost since. A set without its manifest does not know their names.
+func lostOf(m api.Manifest, snaps []provider.Snapshot) (lost []api.Check) {
+	note := func(point, volume, why string) {
+		lost = append(lost, api.Check{MountPoint: cmp.Or(point, volume), Error: why})
+	}
+	for _, v := range m.Volumes {
+		if v.Name != "" && !slices.ContainsFunc(snaps, func(s provider.Snapshot) bool { return s.Name == v.Name }) {
+			note(v.MountPoint, v.Volume, fmt.Sprintf("its snapshot %s does not exist any more", v.Name))
+		}
+	}
+	for _, s := range snaps {
+		if s.Invalid != "" {
+			note(s.MountPoint, s.Origin, "its snapshot is lost: "+s.Invalid)
+		}
+	}
+	if members := snaps[0].Set.Members; len(lost) == 0 && len(snaps) < members {
+		note("", "", fmt.Sprintf("%d of %d snapshots exist", len(snaps), members))
+	}
+	return lost
 }
 
 // dropCopies removes a set's throw-away copies.

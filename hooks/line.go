@@ -174,7 +174,7 @@ func unescape(s string) (string, error) {
 func FormatAnswer(phase Phase, a Answer, err error) []byte {
 	switch {
 	case errors.Is(err, ErrHoldLost) && phase == PhaseThaw:
-		return textLine("lost", err.Error())
+		return textLine("lost", strings.TrimPrefix(err.Error(), ErrHoldLost.Error()+": ")) // the word says it
 	case err != nil:
 		return textLine("error", err.Error())
 	case a.Inactive:

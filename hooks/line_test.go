@@ -97,7 +97,7 @@ func TestFormatAnswer(t *testing.T) {
 		{PhasePrepare, Answer{}, nil, "ok\n"},
 		{PhasePrepare, Answer{Data: map[string]any{"a": 1}}, nil, "ok {\"a\":1}\n"},
 		{PhasePrepare, Answer{Inactive: true, Text: "is\n down"}, nil, "inactive is down\n"},
-		{PhaseThaw, Answer{}, fmt.Errorf("%w: gone", ErrHoldLost), "lost hold lost: gone\n"},
+		{PhaseThaw, Answer{}, fmt.Errorf("%w: gone", ErrHoldLost), "lost gone\n"},
 		{PhaseFreeze, Answer{}, errors.New("a\nb"), "error a b\n"},
 		{PhaseFreeze, Answer{}, fmt.Errorf("%w: gone", ErrHoldLost), "error hold lost: gone\n"},
 		{PhaseFreeze, Answer{Data: map[string]any{"a": func() {}}}, nil, "error internal error: json: unsupported type: func()\n"},

@@ -71,8 +71,11 @@ func checkRows(v *api.Verification) [][]string {
 	rows := [][]string{{"checked", "took", "result"}}
 	for _, c := range v.Checks {
 		what := "filesystem of " + c.MountPoint
-		if c.Writer != "" {
+		switch {
+		case c.Writer != "":
 			what = "writer " + c.Writer
+		case c.MountPoint == "":
+			what = "the set"
 		}
 		rows = append(rows, []string{what, span(c.Duration), cmp.Or(c.Error, "good")})
 	}

@@ -12,10 +12,10 @@ type Verification struct {
 	Checks []Check `json:"checks"`
 }
 
-// Check is one part of a verification: of a writer, or of the filesystem at a mount point.
+// Check is one part of a verification: of a writer, or of the filesystem at a mount point; with neither, of the set.
 type Check struct {
 	Writer     string        `json:"writer,omitempty"`
-	MountPoint string        `json:"mount_point,omitempty"`
+	MountPoint string        `json:"mount_point,omitempty"` // of a volume that was mounted nowhere: its name
 	Duration   time.Duration `json:"duration_ns"`
 	Error      string        `json:"error,omitempty"` // why it failed
 	// Data is what the writer had to say: which checks it made.

@@ -106,7 +106,7 @@ func TestServe(t *testing.T) {
 	for _, dialogue := range [][2]string{
 		{"prepare set=1 volumes=/a,/b", `ok {"phase":"prepare"}`},
 		{"freeze", "error no such lock"},
-		{"thaw", "lost hold lost: restarted"},
+		{"thaw", "lost restarted"},
 		{"abort", "ok"},
 		{"post outcome=ok", `ok {"phase":"post"}`},
 	} {

@@ -51,6 +51,7 @@ var stages = []stage{
 	{name: "window 6.1", turn: 4, kernel: "6.1", systemd: true, args: []string{"-run", "TestNothingElseInTheWindow", "./lab/system"}},
 	{name: "other hosts 6.1", turn: 4, kernel: "6.1", systemd: true, args: []string{"-run", "TestOtherHost", "./lab/system"}},
 	{name: "writers 6.1", turn: 5, kernel: "6.1", systemd: true, env: []string{"FERMATA_WRITER_SETS=1"}, args: []string{"-run", "TestMariaDBSets|TestPostgreSQLSets|TestKeyValue", "./lab/system"}},
+	{name: "broken holds 6.1", turn: 6, kernel: "6.1", systemd: true, args: []string{"-run", "TestBrokenHolds", "./lab/system"}},
 	{name: "services 6.1", turn: 5, kernel: "6.1", systemd: true, args: []string{"-run", "TestServiceWriter|TestUnitWriter", "./lab/system"}},
 	{name: "recover 6.1", turn: 5, kernel: "6.1", systemd: true, args: []string{"-run", "TestRecover", "./lab/system"}},
 	{name: "soak 6.1", turn: 5, kernel: "6.1", systemd: true, env: []string{"FERMATA_SOAK_SETS=8"}, args: []string{"-run", "TestSoak", "./lab/system"}},
@@ -71,7 +72,7 @@ var kernelFolders = []string{"dm", "fsfreeze", "hooks/child", "cmd/fermata-provi
 const guestTests = "^TestGuest"
 
 // apart are tests of the whole daemon with stages of their own.
-const apart = "TestOrder|TestRootVolume|TestCrashMatrix|TestPowerCut|TestSoak|TestTorture|TestHooksFromHell|TestLVMLockHeld|TestOtherHost|TestMariaDBSets|TestPostgreSQLSets|TestKeyValue|TestServiceWriter|TestUnitWriter|TestDiskStopsAnswering|TestNothingElseInTheWindow|TestRecover|TestPrometheus"
+const apart = "TestOrder|TestRootVolume|TestCrashMatrix|TestPowerCut|TestSoak|TestTorture|TestHooksFromHell|TestLVMLockHeld|TestOtherHost|TestMariaDBSets|TestPostgreSQLSets|TestKeyValue|TestServiceWriter|TestUnitWriter|TestDiskStopsAnswering|TestNothingElseInTheWindow|TestRecover|TestPrometheus|TestBrokenHolds"
 
 // kinds are tests of the whole daemon over the kinds of volumes that the others leave out.
 const kinds = "TestPlugin|TestBtrfs|TestDMVolume|TestEveryKind|TestNamesWithoutUdev|TestMixedSet|TestRawVolume|TestPoolFilledAfterArming|TestReadOnlyFilesystem"

@@ -81,7 +81,7 @@ func (s State) freezable(name string) error {
 	switch {
 	case s.Load == "not-found":
 		return fmt.Errorf("there is no unit %s", name)
-	case s.Active == "inactive" || s.Active == "failed" || s.Group == "":
+	case s.ended():
 		return recipe.Inactive(fmt.Errorf("%s does not run: it is %s", name, s.Active))
 	case !s.CanFreeze:
 		return fmt.Errorf("systemd cannot freeze %s: that takes cgroups of version 2 and systemd 246", name)
@@ -196,14 +196,26 @@ func (u *Unit) letGo(ctx context.Context) error {
 // thaw thaws a unit if it is frozen and still the same run, and says whether.
 func thaw(ctx context.Context, s Systemd, unit, invocation string) (bool, error) {
 	now, err := s.State(ctx, unit)
-	if err != nil || now.Freezer == "running" || now.Freezer == "thawing" || now.Invocation != invocation {
+	if err != nil || !now.frozen(invocation) {
 		return false, err
 	}
 	if err := s.Thaw(ctx, unit); err != nil {
+		if now, asking := s.State(ctx, unit); asking == nil && !now.frozen(invocation) {
+			return false, nil // it has ended meanwhile
+		}
 		return false, fmt.Errorf("systemd did not thaw %s: %w (by hand: systemctl thaw %s)", unit, err, unit)
 	}
 	return true, nil
 }
+
+// frozen reports whether a run of a unit is there to be thawed. Of one that was killed while it was frozen systemd goes on to
+// say that it is frozen, and does not thaw it.
+func (s State) frozen(invocation string) bool {
+	return !s.ended() && s.Invocation == invocation && s.Freezer != "running" && s.Freezer != "thawing"
+}
+
+// ended reports whether the unit has no process.
+func (s State) ended() bool { return s.Active == "inactive" || s.Active == "failed" || s.Group == "" }
 
 // Abort lets go what is still held.
 func (u *Unit) Abort(ctx context.Context, _ hooks.Request) error {

@@ -17,7 +17,8 @@ type fake struct {
 	State
 	dir    string
 	others map[string]State
-	refuse error // freeze
+	refuse error  // freeze
+	ends   func() // instead of a thaw
 	thawed int
 }
 
@@ -67,6 +68,13 @@ func (s systemd) Freeze(context.Context, string) error {
 }
 
 func (s systemd) Thaw(context.Context, string) error {
+	if s.ends != nil {
+		s.ends()
+		s.ends = nil
+	}
+	if s.ended() {
+		return errors.New("Unit is inactive.")
+	}
 	s.thawed++
 	s.Freezer = "running"
 	return nil
@@ -94,6 +102,8 @@ func TestHold(t *testing.T) {
 		{"somebody thaws it", func(t *testing.T, f *fake) { f.Freezer = "running"; f.kernel(t, "0") }, "somebody has thawed app.service", 0},
 		{"somebody thaws it behind systemd's back", func(t *testing.T, f *fake) { f.kernel(t, "0") }, "somebody has thawed app.service", 1},
 		{"systemd thinks otherwise", func(_ *testing.T, f *fake) { f.Freezer = "thawing" }, "systemd says that app.service is thawing", 0},
+		{"it is killed", func(t *testing.T, f *fake) { f.Active, f.Group = "failed", ""; f.kernel(t, "0") }, "somebody has thawed app.service", 0},
+		{"it is killed just before it is thawed", func(_ *testing.T, f *fake) { f.ends = func() { f.Active = "inactive" } }, "", 0},
 		{"it is started anew, and frozen by somebody else", func(_ *testing.T, f *fake) { f.Invocation = "02" }, "was started anew", 0},
 	} {
 		f := newFake(t)
@@ -178,7 +188,7 @@ func TestRelease(t *testing.T) {
 	if released, err := Release(ctx, u.Notes, nil); err != nil || released != nil {
 		t.Errorf("without a note: %v, %v", released, err)
 	}
-	for _, anew := range []bool{false, true} {
+	for _, now := range []string{"frozen", "started anew", "killed"} {
 		f.Freezer, f.Invocation, f.thawed = "running", "01", 0
 		if _, err := u.Prepare(ctx, hooks.Request{}); err != nil {
 			t.Fatal(err)
@@ -187,8 +197,11 @@ func TestRelease(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := 1
-		if anew {
+		switch now {
+		case "started anew":
 			f.Invocation, want = "02", 0
+		case "killed":
+			f.Active, want = "failed", 0
 		}
 		released, err := Release(ctx, u.Notes, f.dial)
 		if err != nil || len(released) != want || f.thawed != want || f.notes(t) != 0 {
