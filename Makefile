@@ -97,6 +97,14 @@ writers: setup ## WRITER_SETS (50) sets of each busy server: what they hold is w
 test-host: host-tools ## only the tests that need no guest
 	$(GO) test -short -skip ^TestGuest ./...
 
+.PHONY: page
+page: ## the status page in a Chromium (108 MB, installed if it is missing); FERMATA_SCREENSHOTS=DIR leaves pictures there
+	$(GO) test -tags browser -count=1 -v -run TestBrowser ./daemon/page
+
+.PHONY: idle
+idle: setup ## processor time and memory of an idle daemon and its exporter, with 1,000 copy-on-write areas and 50 pools
+	$(call endure,$(KERNEL),TestIdle,FERMATA_IDLE=300 FERMATA_IDLE_AREAS=1000 FERMATA_IDLE_POOLS=50,)
+
 FUZZTIME ?= 30s
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (30s; 500x: so many inputs) each; what one finds is kept below testdata/fuzz
@@ -121,8 +129,8 @@ bench: ## freeze windows beside their floors, the longest stall of an applicatio
 lint: ## gofmt, go vet, staticcheck, shellcheck
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not gofmt-ed:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
 	$(GO) vet ./...
-	$(GO) vet -tags lab ./...
-	$(GO) run $(STATICCHECK) -tags lab ./...
+	$(GO) vet -tags lab,browser ./...
+	$(GO) run $(STATICCHECK) -tags lab,browser ./...
 	@command -v shellcheck >/dev/null || .ci/need shellcheck
 	shellcheck $$(git grep -lE '^#!.*\b(ba|da)?sh\b' -- ':!*.go' ':!*.md')
 

@@ -74,7 +74,8 @@ type Daemon struct {
 	running   *transaction
 	recovered []string
 	problems  []string
-	history   map[string]past // of writers, by name
+	history   map[string]past           // of writers, by name
+	runs      map[string]*api.PolicyRun // the last of each policy
 	clones    []*cloning
 	asides    map[string]hooks.Phase // what is done beside finished sets, by set
 	tidying   bool                   // tidyLater is at work
@@ -94,6 +95,7 @@ func New(o Options) *Daemon {
 		undone:  map[string]error{},
 		asides:  map[string]hooks.Phase{},
 		history: map[string]past{},
+		runs:    map[string]*api.PolicyRun{},
 		life:    context.Background(),
 
 		changeLimit: changeLimit, undoLimit: undoLimit, letGo: letGo,

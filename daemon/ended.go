@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/fermata-project/fermata/daemon/api"
@@ -15,6 +16,40 @@ type Ended struct {
 	Err error
 	// Released is how many filesystems and devices the guard had to release.
 	Released int
+}
+
+// outcome is ok, degraded (made, with less consistency than could have been), or the class of the error in lower case.
+func outcome(m api.Manifest, err error) string {
+	switch {
+	case err != nil:
+		return strings.ToLower(string(api.Of(err)))
+	case len(m.Reasons) > 0:
+		return "degraded"
+	}
+	return "ok"
+}
+
+// Outcome is how it ended, in a word.
+func (e Ended) Outcome() string { return outcome(e.Manifest, e.Err) }
+
+// ran keeps how a request by a policy ended.
+func (d *Daemon) ran(policy string, began time.Time, m *api.Manifest, err error) {
+	if _, configured := d.o.Config.Policies[policy]; !configured {
+		return
+	}
+	run := &api.PolicyRun{Time: began.UTC(), Duration: time.Since(began)}
+	if m != nil {
+		run.Set = m.ID
+		run.Outcome = outcome(*m, err)
+	} else {
+		run.Outcome = outcome(api.Manifest{}, err)
+	}
+	if err != nil {
+		run.Error = err.Error()
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.runs[policy] = run
 }
 
 // ended reports the end of t.

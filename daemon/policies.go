@@ -19,6 +19,9 @@ func (d *Daemon) Policies() []api.Policy {
 			Name: name, Description: p.Description, Volumes: p.Volumes, Writers: p.Writers,
 			Consistency: string(p.Consistency), Method: string(p.Method), Prunes: !p.Retention.Empty(),
 		}
+		d.mu.Lock()
+		x.LastRun = d.runs[name]
+		d.mu.Unlock()
 		for _, m := range d.setsOf(name) {
 			x.Sets++
 			if m.State == api.Complete {

@@ -154,6 +154,15 @@ func classed(c api.Class, err error) error {
 
 // CreateSet takes a set, or plans it, and tries again where that can help.
 func (d *Daemon) CreateSet(ctx context.Context, r api.Request, progress func(string)) (*api.Manifest, error) {
+	began := time.Now()
+	m, err := d.createSet(ctx, r, progress)
+	if !r.DryRun {
+		d.ran(r.Policy, began, m, err)
+	}
+	return m, err
+}
+
+func (d *Daemon) createSet(ctx context.Context, r api.Request, progress func(string)) (*api.Manifest, error) {
 	policy, err := d.policy(&r)
 	if err == nil && len(policy.Volumes) == 0 {
 		err = api.Errorf(api.Invalid, "cannot take a set of writers alone: name a policy or volumes")

@@ -36,6 +36,14 @@ func (d *Daemon) registered(name string) (writers.Entry, bool) {
 // Writers lists the declared writers, and those that are registered without a declaration. One that cannot be used comes with
 // its problem.
 func (d *Daemon) Writers() []api.Writer {
+	return d.listWriters(func(c config.Writer) error {
+		_, err := d.o.NewWriter(c)
+		return err
+	})
+}
+
+// listWriters is Writers, with what tells of a declared one whether it can be used.
+func (d *Daemon) listWriters(usable func(config.Writer) error) []api.Writer {
 	names := map[string]bool{}
 	for name := range d.o.Config.Writers {
 		names[name] = true
@@ -54,7 +62,7 @@ func (d *Daemon) Writers() []api.Writer {
 		w := describeWriter(c)
 		e, registered := d.registered(name)
 		w.Registered = e.Owner
-		if _, err := d.o.NewWriter(c); err != nil {
+		if err := usable(c); err != nil {
 			w.Problem = err.Error()
 		} else if c.Type == config.WriterDBus && !registered {
 			w.Problem = "no service has registered it"

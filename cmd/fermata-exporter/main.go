@@ -1,5 +1,6 @@
-// Command fermata-exporter shows the daemon's metrics to Prometheus: by HTTP, with TLS and passwords if its web configuration asks for
-// them, or as a file for node_exporter. It needs no rights: see daemon/metrics/feed.
+// Command fermata-exporter shows the daemon's metrics to Prometheus and a status page to people: by HTTP, with TLS and passwords if
+// its web configuration asks for them. For node_exporter it writes the metrics into a file. It needs no rights: see
+// daemon/metrics/feed.
 package main
 
 import (
@@ -12,12 +13,15 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"path/filepath"
 
 	"github.com/coreos/go-systemd/v22/activation"
 	"golang.org/x/sys/unix"
 
 	"github.com/fermata-project/fermata/config"
+	"github.com/fermata-project/fermata/daemon/api"
 	"github.com/fermata-project/fermata/daemon/metrics/feed"
+	"github.com/fermata-project/fermata/daemon/page"
 )
 
 // version is set by the linker.
@@ -25,11 +29,11 @@ var version = "(devel)"
 
 func main() {
 	flag.Usage = func() {
-		fmt.Fprintf(flag.CommandLine.Output(), "fermata-exporter %s shows fermatad's metrics to Prometheus, where %s/fermata.yaml (metrics) or a socket of systemd says.\n\n", version, config.Dir)
+		fmt.Fprintf(flag.CommandLine.Output(), "fermata-exporter %s shows fermatad's metrics and a status page, where %s/fermata.yaml (metrics) or a socket of systemd says.\n\n", version, config.Dir)
 		flag.PrintDefaults()
 	}
 	dir := flag.String("config", config.Dir, "directory of the configuration")
-	socket := flag.String("socket", feed.Socket, "where the daemon feeds")
+	from := flag.String("from", feed.Dir, "`directory` of the sockets on which the daemon feeds")
 	textfile := flag.String("textfile", "", "write the metrics into this `file` for node_exporter's textfile collector, and exit; - prints them")
 	flag.Parse()
 	if flag.NArg() > 0 {
@@ -39,13 +43,14 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
 	defer stop()
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	run := func() error { return serve(ctx, *dir, *socket, log) }
+	socket := filepath.Join(*from, feed.MetricsSocket)
+	run := func() error { return serve(ctx, *dir, *from, log) }
 	switch *textfile {
 	case "":
 	case "-":
-		run = func() error { return print(ctx, *socket, os.Stdout) }
+		run = func() error { return print(ctx, socket, os.Stdout) }
 	default:
-		run = func() error { return writeTextfile(ctx, *textfile, *socket, log) }
+		run = func() error { return writeTextfile(ctx, *textfile, socket, log) }
 	}
 	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "fermata-exporter:", err)
@@ -53,7 +58,7 @@ func main() {
 	}
 }
 
-func serve(ctx context.Context, dir, socket string, log *slog.Logger) error {
+func serve(ctx context.Context, dir, from string, log *slog.Logger) error {
 	c, err := config.Load(dir)
 	if err != nil {
 		return err
@@ -66,7 +71,10 @@ func serve(ctx context.Context, dir, socket string, log *slog.Logger) error {
 		return fmt.Errorf("there is no address to listen on: set metrics.listen in %s/fermata.yaml, or enable fermata-exporter.socket", dir)
 	}
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", handler(socket, log))
+	mux.Handle("GET /metrics", handler(filepath.Join(from, feed.MetricsSocket), log))
+	page.Handle(mux, func(ctx context.Context) (*api.Overview, error) {
+		return feed.ReadOverview(ctx, filepath.Join(from, feed.OverviewSocket))
+	}, log)
 	return serveHTTP(ctx, listeners, mux, c.Daemon.Metrics.WebConfig, log)
 }
 

@@ -22,10 +22,18 @@ var policyList = list[api.Policy]{
 		{name: "last", help: "when the newest good one was taken", value: func(p api.Policy) string { return instant(p.Last) }},
 		{name: "prunes", help: "whether its retention drops sets", value: func(p api.Policy) string { return yes(p.Prunes) }},
 		{name: "problem", help: "why it is disabled", value: func(p api.Policy) string { return p.Problem }},
+		{name: "last_run", help: "how the last request for a set ended, since the daemon started", wide: true, value: lastRequest},
 		{name: "consistency", help: "the least that is acceptable", wide: true, value: func(p api.Policy) string { return p.Consistency }},
 		{name: "method", help: "copy-on-write or clone", wide: true, value: func(p api.Policy) string { return p.Method }},
 		{name: "description", help: "what it is for", wide: true, value: func(p api.Policy) string { return p.Description }},
 	},
+}
+
+func lastRequest(p api.Policy) string {
+	if p.LastRun == nil {
+		return ""
+	}
+	return p.LastRun.Outcome
 }
 
 var verdictList = list[api.Verdict]{

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -103,11 +104,15 @@ func serve(dir, run string) error {
 			log.Error("pools are not watched any more", "error", err)
 		}
 	}()
-	go func() {
-		if err := feed.Serve(ctx, filepath.Join(run, "metrics.sock"), counted, log); err != nil {
-			log.Error("metrics cannot be read", "error", err)
-		}
-	}()
+	for socket, document := range map[string]func(io.Writer) error{
+		feed.MetricsSocket: feed.Metrics(counted), feed.OverviewSocket: feed.Overview(d.Overview),
+	} {
+		go func() {
+			if err := feed.Serve(ctx, filepath.Join(run, socket), document, log); err != nil {
+				log.Error("the exporter cannot read", "socket", socket, "error", err)
+			}
+		}()
+	}
 	go func() {
 		report := func(err error) { log.Error("watchdog", "error", err) }
 		if err := systemd.Watchdog(ctx, d.Alive, report); err != nil {

@@ -254,6 +254,8 @@ type Policy struct {
 	Sets        int      `json:"sets"`             // that exist, taken by this host
 	// Last is when the newest of them was taken that is not damaged.
 	Last time.Time `json:"last,omitzero"`
+	// LastRun is how the last request for a set of it ended, since the daemon started.
+	LastRun *PolicyRun `json:"last_run,omitempty"`
 	// Problem says why it is disabled.
 	Problem string `json:"problem,omitempty"`
 }

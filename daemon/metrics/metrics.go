@@ -7,7 +7,6 @@
 package metrics
 
 import (
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -82,7 +81,7 @@ func New(f Facts) *Metrics {
 // Ended counts a set.
 func (m *Metrics) Ended(e daemon.Ended) {
 	policy := e.Manifest.Policy
-	m.sets.WithLabelValues(policy, outcome(e)).Inc()
+	m.sets.WithLabelValues(policy, e.Outcome()).Inc()
 	m.released.Add(float64(e.Released))
 	for _, p := range e.Manifest.Phases {
 		m.phase.WithLabelValues(p.Name).Observe(p.Duration.Seconds())
@@ -101,14 +100,4 @@ func (m *Metrics) Ended(e daemon.Ended) {
 	if e.Err == nil {
 		m.duration.WithLabelValues(policy).Observe(e.Manifest.Duration.Seconds())
 	}
-}
-
-func outcome(e daemon.Ended) string {
-	switch {
-	case e.Err != nil:
-		return strings.ToLower(string(api.Of(e.Err)))
-	case len(e.Manifest.Reasons) > 0:
-		return "degraded"
-	}
-	return "ok"
 }

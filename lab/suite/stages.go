@@ -56,6 +56,7 @@ var stages = []stage{
 	{name: "recover 6.1", turn: 5, kernel: "6.1", systemd: true, args: []string{"-run", "TestRecover", "./lab/system"}},
 	{name: "soak 6.1", turn: 5, kernel: "6.1", systemd: true, env: []string{"FERMATA_SOAK_SETS=8"}, args: []string{"-run", "TestSoak", "./lab/system"}},
 	{name: "recipes 6.1", turn: 3, kernel: "6.1", folders: []string{"hooks"}},
+	{name: "page", turn: 6, args: []string{"-tags=browser", "-run=TestBrowser", "./daemon/page"}},
 	{name: "lab", args: []string{"-run", guestTests, "-skip", "TestGuestCrashSet", "./lab"}},
 }
 

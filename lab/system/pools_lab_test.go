@@ -114,12 +114,18 @@ func TestPools(t *testing.T) {
 	if got := scrape(); !strings.Contains(got, "\nfermata_up 1\n") || !strings.Contains(got, `fermata_pool_level{level="ok",pool="vg/pool"} 1`) {
 		t.Errorf("by HTTP:\n%s", got)
 	}
+	if got := page(t, http.StatusOK); !strings.Contains(got, "vg/pool") || !strings.Contains(got, "frozen for ") || !strings.Contains(got, `<span class="badge ok">ok</span>`) {
+		t.Errorf("the status page:\n%s", got)
+	}
 	if status, _ := os.ReadFile("/proc/" + labtest.Run(t, "systemctl", "show", "--value", "-p", "MainPID", "fermata-exporter") + "/status"); strings.Contains(string(status), "Uid:\t0\t") {
 		t.Error("the exporter is root")
 	}
 	labtest.Run(t, "systemctl", "stop", "fermatad")
 	if got := scrape(); !strings.Contains(got, "\nfermata_up 0\n") && !strings.HasPrefix(got, "# HELP fermata_up") {
 		t.Errorf("without a daemon:\n%s", got)
+	}
+	if got := page(t, http.StatusServiceUnavailable); !strings.Contains(got, "The daemon does not answer") || !strings.Contains(got, "vg/pool") {
+		t.Errorf("the status page without a daemon:\n%s", got)
 	}
 	must(t, "status") // the bus starts it again
 
@@ -136,6 +142,21 @@ func TestPools(t *testing.T) {
 	labtest.Run(t, "lvremove", "-qq", "-ff", "-y", "vg2/pool")
 	eventually(t, "the pool is forgotten", func() bool { return !strings.Contains(metrics(t), "/pool\"") })
 	labtest.Run(t, "vgrename", "-qq", "vg2", "vg")
+}
+
+// page is the exporter's status page.
+func page(t *testing.T, status int) string {
+	t.Helper()
+	r, err := http.Get("http://127.0.0.1:9948/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	body, err := io.ReadAll(r.Body)
+	if err != nil || r.StatusCode != status {
+		t.Fatalf("%s, %v\n%s", r.Status, err, body)
+	}
+	return string(body)
 }
 
 // The alert rules do what their tests say.

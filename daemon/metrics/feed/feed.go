@@ -1,6 +1,7 @@
-// Package feed carries the daemon's metrics over a local socket to fermata-exporter: one document of delimited protobuf messages
-// (io.prometheus.client.MetricFamily) for each connection, which then ends. So the daemon, which is root and holds its pages
-// in memory, needs no HTTP, no TLS and no network.
+// Package feed carries what the daemon knows over local sockets to fermata-exporter: a document for each connection, which then
+// ends. On one socket that is its metrics, as delimited protobuf messages (io.prometheus.client.MetricFamily), on the other an
+// overview (api.Overview) in JSON. So the daemon, which is root and holds its pages in memory, needs no HTTP, no TLS, no network
+// and no HTML.
 package feed
 
 import (
@@ -13,25 +14,25 @@ import (
 	"net"
 	"os"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
-	dto "github.com/prometheus/client_model/go"
-	"github.com/prometheus/common/expfmt"
 )
 
-// Socket is where the daemon feeds.
-const Socket = "/run/fermata/metrics.sock"
+// Names of the sockets in the daemon's directory.
+const (
+	MetricsSocket  = "metrics.sock"
+	OverviewSocket = "overview.sock"
+)
+
+// Dir is where the daemon feeds.
+const Dir = "/run/fermata"
 
 const (
 	patience = 5 * time.Second // of either side
 	most     = 64 << 20        // bytes of a document
-	readers  = 4               // at a time
+	readers  = 4               // of a socket at a time
 )
 
-var format = expfmt.NewFormat(expfmt.TypeProtoDelim)
-
-// Serve feeds whoever connects to the socket until ctx ends. Everybody on the host may: it tells no more than the bus.
-func Serve(ctx context.Context, socket string, from prometheus.Gatherer, log *slog.Logger) error {
+// Serve feeds whoever connects to the socket with what document writes, until ctx ends. Everybody on the host may connect.
+func Serve(ctx context.Context, socket string, document func(io.Writer) error, log *slog.Logger) error {
 	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("cannot replace what an earlier daemon has left: %w", err)
 	}
@@ -51,58 +52,37 @@ func Serve(ctx context.Context, socket string, from prometheus.Gatherer, log *sl
 		case ctx.Err() != nil:
 			return nil
 		case err != nil: // no descriptors left, say
-			log.Warn("cannot take a reader of metrics", "error", err)
+			log.Warn("cannot take a reader", "socket", socket, "error", err)
 			time.Sleep(time.Second)
 			continue
 		}
 		places <- struct{}{}
 		go func() {
 			defer func() { <-places }()
-			if err := errors.Join(c.SetDeadline(time.Now().Add(patience)), write(c, from), c.Close()); err != nil {
-				log.Debug("a reader of metrics went away", "error", err)
+			if err := errors.Join(c.SetDeadline(time.Now().Add(patience)), write(c, document), c.Close()); err != nil {
+				log.Debug("a reader went away", "socket", socket, "error", err)
 			}
 		}()
 	}
 }
 
-func write(w io.Writer, from prometheus.Gatherer) error {
-	families, err := from.Gather()
-	if err != nil {
-		return err
-	}
+func write(w io.Writer, document func(io.Writer) error) error {
 	b := bufio.NewWriter(w)
-	e := expfmt.NewEncoder(b, format)
-	for _, f := range families {
-		if err := e.Encode(f); err != nil {
-			return err
-		}
-	}
-	return b.Flush()
+	return errors.Join(document(b), b.Flush())
 }
 
-// Read reads what the daemon behind the socket has to tell.
-func Read(ctx context.Context, socket string) ([]*dto.MetricFamily, error) {
+// read lets decode read what the daemon feeds on a socket.
+func read(ctx context.Context, socket string, decode func(io.Reader) error) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	c, err := new(net.Dialer).DialContext(ctx, "unix", socket)
 	if err != nil {
-		return nil, fmt.Errorf("cannot reach the daemon: %w", err)
+		return fmt.Errorf("cannot reach the daemon: %w", err)
 	}
 	defer c.Close()
 	deadline, _ := ctx.Deadline()
 	if err := c.SetDeadline(deadline); err != nil {
-		return nil, err
+		return err
 	}
-	var families []*dto.MetricFamily
-	d := expfmt.NewDecoder(io.LimitReader(c, most), format)
-	for {
-		f := new(dto.MetricFamily)
-		switch err := d.Decode(f); {
-		case errors.Is(err, io.EOF) && len(families) > 0:
-			return families, nil
-		case err != nil:
-			return nil, fmt.Errorf("cannot read the daemon's metrics: %w", err)
-		}
-		families = append(families, f)
-	}
+	return decode(io.LimitReader(c, most))
 }

@@ -2,6 +2,7 @@ package feed
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -11,9 +12,11 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fermata-project/fermata/daemon/api"
 )
 
-func serve(t *testing.T, from prometheus.Gatherer) string {
+func serve(t *testing.T, document func(io.Writer) error) string {
 	t.Helper()
 	socket := filepath.Join(t.TempDir(), "metrics.sock")
 	left, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"}) // by an earlier daemon, and nobody hears it
@@ -24,7 +27,7 @@ func serve(t *testing.T, from prometheus.Gatherer) string {
 	left.Close()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error)
-	go func() { ended <- Serve(ctx, socket, from, slog.New(slog.NewTextHandler(io.Discard, nil))) }()
+	go func() { ended <- Serve(ctx, socket, document, slog.New(slog.NewTextHandler(io.Discard, nil))) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {
@@ -52,7 +55,7 @@ func registry() *prometheus.Registry {
 }
 
 func TestFeed(t *testing.T) {
-	socket := serve(t, registry())
+	socket := serve(t, Metrics(registry()))
 	// Some that connect and read nothing must not keep the others from reading.
 	for range readers - 1 {
 		c, err := net.Dial("unix", socket)
@@ -92,14 +95,33 @@ func TestNobodyFeeds(t *testing.T) {
 			t.Fatal(err)
 		}
 		go func() {
-			if c, err := l.Accept(); err == nil {
-				io.WriteString(c, text)
-				c.Close()
+			for range 2 {
+				if c, err := l.Accept(); err == nil {
+					io.WriteString(c, text)
+					c.Close()
+				}
 			}
 		}()
 		if got, err := Read(t.Context(), l.Addr().String()); err == nil {
 			t.Errorf("%q was read as %v", text, got)
 		}
+		if got, err := ReadOverview(t.Context(), l.Addr().String()); err == nil {
+			t.Errorf("%q was read as %v", text, got)
+		}
 		l.Close()
+	}
+}
+
+func TestOverview(t *testing.T) {
+	socket := serve(t, Overview(func() api.Overview {
+		return api.Overview{Host: "h<>", Sets: []api.Manifest{{ID: "s", Phases: []api.Phase{{Name: "arm", Duration: 7}}}}}
+	}))
+	o, err := ReadOverview(t.Context(), socket)
+	if err != nil || o.Host != "h<>" || o.Sets[0].Phases[0].Duration != 7 {
+		t.Errorf("%+v, %v", o, err)
+	}
+	failing := serve(t, func(io.Writer) error { return errors.New("no") })
+	if o, err := ReadOverview(t.Context(), failing); err == nil {
+		t.Errorf("read %+v from one that fails", o)
 	}
 }
