@@ -128,7 +128,7 @@ func TestLoadNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := defaultDaemon(); c.Daemon != want {
+	if want := defaultDaemon(); !reflect.DeepEqual(c.Daemon, want) {
 		t.Errorf("daemon is %+v, want %+v", c.Daemon, want)
 	}
 	if len(c.Policies)+len(c.Writers)+len(c.Problems) != 0 {
@@ -206,7 +206,7 @@ labels: {tier: gold, example.org/owner: 7}
 		StateDirectory: "/srv/state", MountDirectory: "/mnt/fermata", LogLevel: slog.LevelWarn,
 		Limits:   DaemonLimits{limits, 50},
 		Preflush: Preflush{7, 20 * time.Millisecond}, IdleExit: 90 * time.Second,
-		Pools:   Pools{Data: Thresholds{70, 90}, Metadata: Thresholds{75, 90}, COW: Thresholds{80, 97.5}},
+		Pools:   Pools{Data: Thresholds{70, 90}, Metadata: Thresholds{75, 90}, COW: Thresholds{80, 97.5}, Acts: defaultPoolActs()},
 		Metrics: Metrics{Listen: "[::1]:9948", WebConfig: "/etc/fermata/web.yaml"},
 	})
 
@@ -367,5 +367,33 @@ func TestLimits(t *testing.T) {
 		if len(c.Problems) > maxProblems+1 {
 			t.Errorf("%d problems", len(c.Problems))
 		}
+	}
+}
+
+func TestPoolActs(t *testing.T) {
+	c, err := in(goldenFile{"fermata.yaml", `
+pools:
+  only: [vg/pool]
+  extend: {at: warning, by: 10G, limit: 1T, metadata_limit: 8G, reserve: 5%, spares: {vg: [/dev/sdx, /dev/sdy]}}
+  delete: {dropped: critical, kept: exhausted}
+  refuse: {at: critical, full_within: 4h, growth: 1.5}
+  hook: [/usr/local/sbin/page, pool]
+  hook_timeout: 1m
+`})
+	if err != nil || len(c.Problems) != 0 {
+		t.Fatalf("problems are %v, %v", c.Problems, err)
+	}
+	want := PoolActs{
+		Only: []string{"vg/pool"}, Hook: []string{"/usr/local/sbin/page", "pool"}, HookTimeout: time.Minute,
+		Extend: PoolExtend{At: Warning, By: Space{Size: 10 << 30}, Limit: 1 << 40, MetadataLimit: 8 << 30, Reserve: Space{Percent: 5},
+			Spares: map[string][]string{"vg": {"/dev/sdx", "/dev/sdy"}}},
+		Delete: PoolDelete{Dropped: Critical, Kept: Exhausted},
+		Refuse: PoolRefuse{At: Critical, Within: 4 * time.Hour, Growth: 1.5},
+	}
+	if got := c.Daemon.Pools.Acts; !reflect.DeepEqual(got, want) {
+		t.Errorf("acts are\n%+v\nwant\n%+v", got, want)
+	}
+	if !want.Asked() || defaultPoolActs().Asked() {
+		t.Error("by default something is done, or nothing although it was asked for")
 	}
 }

@@ -2,6 +2,7 @@ package config
 
 import (
 	"os"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -66,7 +67,7 @@ func TestExamples(t *testing.T) {
 	if len(c.Problems) > 0 {
 		t.Errorf("the examples have problems:\n%v", c.Problems)
 	}
-	if want := defaultDaemon(); c.Daemon != want {
+	if want := defaultDaemon(); !reflect.DeepEqual(c.Daemon, want) {
 		t.Errorf("the example of fermata.yaml has\n%+v\nthe defaults are\n%+v", c.Daemon, want)
 	}
 	if len(c.Policies) != 2 || len(c.Writers) != 4 || c.Providers["thin"].File == "" {

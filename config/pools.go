@@ -7,11 +7,12 @@ import (
 	"strings"
 )
 
-// Pools says when pools and copy-on-write areas count as filling up.
+// Pools says when pools and copy-on-write areas count as filling up, and what is done about it.
 type Pools struct {
 	Data     Thresholds // of a thin pool; default 80% and 90%
 	Metadata Thresholds // of a thin pool; default 75% and 90%
 	COW      Thresholds // copy-on-write areas; default 80% and 95%
+	Acts     PoolActs   // default: none
 }
 
 // Thresholds are shares of the whole, in per cent, above 0 and at most 100; Warning is below Critical.
@@ -24,14 +25,14 @@ type Metrics struct {
 }
 
 func defaultPools() Pools {
-	return Pools{Data: Thresholds{80, 90}, Metadata: Thresholds{75, 90}, COW: Thresholds{80, 95}}
+	return Pools{Data: Thresholds{80, 90}, Metadata: Thresholds{75, 90}, COW: Thresholds{80, 95}, Acts: defaultPoolActs()}
 }
 
-var poolsSchema = mapping(
+var poolsSchema = mapping(append([]field[Pools]{
 	key("data", func(p *Pools) *Thresholds { return &p.Data }, thresholds),
 	key("metadata", func(p *Pools) *Thresholds { return &p.Metadata }, thresholds),
 	key("cow", func(p *Pools) *Thresholds { return &p.COW }, thresholds),
-)
+}, poolActFields...)...)
 
 var thresholds = mapping(
 	key("warning", func(t *Thresholds) *float64 { return &t.Warning }, scalar("a share", parseShare)),
@@ -73,6 +74,7 @@ func checkDaemon(d *decoder, c *Daemon) {
 			d.errorf(path, "the warning at %g%% has to come before critical at %g%%", t.at.Warning, t.at.Critical)
 		}
 	}
+	checkPoolActs(d, c)
 	if c.Metrics.WebConfig != "" && c.Metrics.Listen == "" {
 		d.warnf("metrics.web_config", "this has no effect without metrics.listen, unless systemd passes a socket")
 	}

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -49,6 +50,18 @@ func (r Retention) Empty() bool {
 		}
 	}
 	return len(r.Labels) == 0
+}
+
+// Pins reports whether one of Labels keeps a set that has these.
+func (r Retention) Pins(labels map[string]string) bool {
+	return slices.ContainsFunc(r.Labels, func(rule string) bool { return LabelFits(rule, labels) })
+}
+
+// LabelFits reports whether labels have what a rule asks for: "name", or "name=value".
+func LabelFits(rule string, labels map[string]string) bool {
+	name, value, exact := strings.Cut(rule, "=")
+	got, found := labels[name]
+	return found && (!exact || got == value)
 }
 
 var retentionSchema = mapping(

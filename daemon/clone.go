@@ -364,7 +364,9 @@ func (d *Daemon) reads(id string) bool {
 }
 
 // Busy reports whether something is under way that no job speaks of.
-func (d *Daemon) Busy() bool { return len(d.clonings()) > 0 }
+func (d *Daemon) Busy() bool {
+	return len(d.clonings()) > 0 || d.keeper != nil && d.keeper.Acting()
+}
 
 // Wait until what is under way in the background has let go, after the context of Start has ended.
 func (d *Daemon) Wait() { d.background.Wait() }

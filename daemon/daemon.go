@@ -26,6 +26,7 @@ import (
 	"github.com/fermata-project/fermata/daemon/api"
 	"github.com/fermata-project/fermata/daemon/catalog"
 	"github.com/fermata-project/fermata/daemon/pools"
+	"github.com/fermata-project/fermata/daemon/pools/acts"
 	"github.com/fermata-project/fermata/daemon/writers"
 	"github.com/fermata-project/fermata/dm/provider"
 	"github.com/fermata-project/fermata/dm/provider/clone"
@@ -49,7 +50,10 @@ type Options struct {
 	Clones       *clone.Provider // one of Providers; nil: no clones are made
 	Watch        *pools.Watch    // of pools; nil: none
 	Ended        func(Ended)     // told of each set's end; nil: nobody
-	Log          *slog.Logger
+	// Acted is told of what happens to pools and is done about them, in order; it may take its time. nil: nobody.
+	Acted   func(context.Context, acts.Report)
+	Changed func() // told when sets change for another reason than a request; nil: nobody
+	Log     *slog.Logger
 }
 
 // Daemon takes sets for its requesters: it implements api.Service.
@@ -61,6 +65,7 @@ type Daemon struct {
 	life    context.Context // of Start: what runs in the background ends with it
 	calls   calls
 	frozen  atomic.Pointer[Frozen] // nil: nothing is
+	keeper  *acts.Keeper           // nil: nobody watches the pools
 
 	background sync.WaitGroup
 
@@ -77,6 +82,7 @@ type Daemon struct {
 	history   map[string]past           // of writers, by name
 	runs      map[string]*api.PolicyRun // the last of each policy
 	clones    []*cloning
+	written   map[string]uint64      // bytes to volumes before their last set, by volumeKey
 	asides    map[string]hooks.Phase // what is done beside finished sets, by set
 	tidying   bool                   // tidyLater is at work
 }
@@ -86,7 +92,7 @@ func New(o Options) *Daemon {
 	if o.LinkDir == "" {
 		o.LinkDir = defaultLinkDir
 	}
-	return &Daemon{
+	d := &Daemon{
 		o:       o,
 		store:   manifests{store: catalog.Store{Dir: filepath.Join(o.Config.Daemon.StateDirectory, "sets")}},
 		started: time.Now(),
@@ -99,6 +105,17 @@ func New(o Options) *Daemon {
 		life:    context.Background(),
 
 		changeLimit: changeLimit, undoLimit: undoLimit, letGo: letGo,
+		written: map[string]uint64{},
+	}
+	if o.Watch != nil {
+		d.keeper = acts.New(o.Watch, d.act, o.Config.Daemon.Pools.Acts, d.acted, o.Log)
+	}
+	return d
+}
+
+func (d *Daemon) changed() {
+	if d.o.Changed != nil {
+		d.o.Changed()
 	}
 }
 

@@ -42,6 +42,7 @@ func (t *transaction) setPhase(name string) {
 
 // dryRun plans a set and leaves it at that.
 func (t *transaction) dryRun(ctx context.Context) (*api.Manifest, error) {
+	t.dry = true
 	if err := t.resolve(ctx); err != nil {
 		return nil, err
 	}

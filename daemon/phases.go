@@ -41,6 +41,8 @@ type transaction struct {
 	test    bool         // of a writer: nothing is captured
 	hold    [2]time.Time // the writers, from and to
 	quiet   *quiet       // nil: a set is taken
+	dry     bool         // it is only planned
+	written written      // to its volumes, before it
 }
 
 // held is what a later start, or the panic verb, has to release if this daemon dies in the window.
@@ -87,6 +89,9 @@ func (t *transaction) resolve(ctx context.Context) (err error) {
 		if err := t.daemon.admit(ctx, s.provider, s.volumes); err != nil {
 			return classed(api.Refused, fmt.Errorf("cannot take a set: %w", err))
 		}
+	}
+	if err := t.poolsAllow(); err != nil {
+		return err
 	}
 	if err := t.daemon.admitClone(ctx, t.policy, t.plan); err != nil {
 		return err

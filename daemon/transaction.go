@@ -240,6 +240,7 @@ func (d *Daemon) createOnce(ctx context.Context, r api.Request, policy effective
 		return nil, err
 	}
 	t.manifest.Duration = time.Since(t.begun)
+	d.rememberWritten(t.plan, t.written)
 	t.log.Info("set taken", "policy", policy.Name, "consistency", t.manifest.Consistency, "freeze_window", t.manifest.Window)
 	// From here on the set is finished. What fails now is told, but takes nothing back, and nobody can cancel it.
 	ctx = context.WithoutCancel(ctx)

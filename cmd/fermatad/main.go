@@ -25,6 +25,8 @@ import (
 	"github.com/fermata-project/fermata/daemon/bus"
 	"github.com/fermata-project/fermata/daemon/metrics"
 	"github.com/fermata-project/fermata/daemon/metrics/feed"
+	"github.com/fermata-project/fermata/daemon/pools"
+	"github.com/fermata-project/fermata/daemon/pools/acts"
 	"github.com/fermata-project/fermata/daemon/writers"
 	"github.com/fermata-project/fermata/dm"
 	"github.com/fermata-project/fermata/dm/lvm"
@@ -80,22 +82,31 @@ func serve(dir, run string) error {
 	if err != nil {
 		return err
 	}
-	watch := newWatch(c, control, events, log)
-	var counted *metrics.Metrics
-	d := daemon.New(daemon.Options{
+	var (
+		d       *daemon.Daemon
+		server  *bus.Server
+		counted *metrics.Metrics
+	)
+	watch := newWatch(c, control, events, func(c pools.Change) { d.PoolChanged(c) }, log)
+	d = daemon.New(daemon.Options{
 		Version: version, Config: c, Log: log, RunDir: run, Machine: provider.ThisHost().Machine,
 		Host:      daemon.System{Socket: guard.Socket, Notes: guard.Notes, Control: control},
 		Providers: slices.Concat(usable, providers(c, control, run, log), []provider.Provider{clones}), Clones: clones, Unusable: unusable,
 		NewWriter: registry.NewWriter, Registry: registry,
 		ReleaseUnits: func(ctx context.Context) ([]string, error) { return unit.Release(ctx, unit.Notes, unit.Dial) },
 		Watch:        watch, Ended: func(e daemon.Ended) { counted.Ended(e) },
+		Changed: func() { server.Changed() },
+		Acted: func(_ context.Context, r acts.Report) {
+			counted.Acted(r)
+			server.PoolActed(r)
+		},
 	})
 	counted = newMetrics(c, d, watch)
 	if err := d.Start(ctx); err != nil {
 		log.Error("starting with problems", "error", err)
 	}
 
-	server := bus.New(d, bus.Polkit, log)
+	server = bus.New(d, bus.Polkit, log)
 	server.Writers = registry
 	ctx, exit := context.WithCancel(ctx)
 	defer exit()
@@ -104,6 +115,7 @@ func serve(dir, run string) error {
 			log.Error("pools are not watched any more", "error", err)
 		}
 	}()
+	d.KeepPools(ctx)
 	for socket, document := range map[string]func(io.Writer) error{
 		feed.MetricsSocket: feed.Metrics(counted), feed.OverviewSocket: feed.Overview(d.Overview),
 	} {

@@ -14,7 +14,7 @@ import (
 )
 
 // newWatch makes the watch of the pools.
-func newWatch(c *config.Config, control *dm.Control, events *dm.Events, log *slog.Logger) *pools.Watch {
+func newWatch(c *config.Config, control *dm.Control, events *dm.Events, changed func(pools.Change), log *slog.Logger) *pools.Watch {
 	parts := func(t config.Thresholds) pools.Thresholds {
 		return pools.Thresholds{Warning: t.Warning / 100, Critical: t.Critical / 100}
 	}
@@ -26,6 +26,7 @@ func newWatch(c *config.Config, control *dm.Control, events *dm.Events, log *slo
 			level = slog.LevelWarn
 		}
 		log.Log(context.Background(), level, "pool", "pool", c.Name, "level", c.Level.String(), "was", c.Was.String(), "reason", c.Reason)
+		changed(c)
 	}, log)
 }
 

@@ -97,6 +97,7 @@ func (l *link) announce() {
 		l.announceSets()
 	}
 	l.announceJobs()
+	l.announceActs()
 }
 
 func (l *link) announceSets() {

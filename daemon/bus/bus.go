@@ -52,6 +52,7 @@ type Server struct {
 	jobs  *jobs
 	ready chan struct{}
 	wake  chan struct{} // 1 deep: something must be announced
+	acts  poolActs
 	once  sync.Once
 }
 

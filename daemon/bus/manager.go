@@ -87,6 +87,7 @@ func (l *link) manager() iface {
 			{name: "Status", action: Read, out: "json", fn: l.status,
 				doc: "The daemon's state at a glance."},
 		},
+		signals: []signal{poolSignal},
 		properties: []property{
 			prop("Version", "const", "The daemon's version.", func(s api.Service) string { return s.Status().Version }),
 		},

@@ -37,6 +37,7 @@ type Metrics struct {
 	writer         *prometheus.HistogramVec
 	writerFailures *prometheus.CounterVec
 	released       prometheus.Counter
+	acts           *actCounts
 }
 
 // Freeze windows go from a tenth of a millisecond, for an idle thin volume, to the ten seconds that are the limit's
@@ -68,9 +69,11 @@ func New(f Facts) *Metrics {
 			Help: "Phases that a writer failed, refused, or did not end in time."}, []string{"writer", "phase"}),
 		released: prometheus.NewCounter(prometheus.CounterOpts{Name: "fermata_guard_releases_total",
 			Help: "Filesystems and devices that the guard had to release because the daemon did not."}),
+		acts: &actCounts{pools: f.Pools, known: map[string]bool{}, CounterVec: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "fermata_pool_acts_total",
+			Help: "What was done about pools that fill up, and how it went; warn and clear: to which level the pool has gone."}, []string{"pool", "act", "outcome"})},
 	}
 	m.MustRegister(m.sets, m.duration, m.window, m.phase, m.writer, m.writerFailures, m.released,
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), present{f})
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), present{f}, m.acts)
 	for _, policy := range f.Policies {
 		m.sets.WithLabelValues(policy, "ok")
 		m.window.WithLabelValues(policy)

@@ -19,6 +19,7 @@ import (
 	"github.com/fermata-project/fermata/daemon/api"
 	"github.com/fermata-project/fermata/daemon/forecast"
 	"github.com/fermata-project/fermata/daemon/pools"
+	"github.com/fermata-project/fermata/daemon/pools/acts"
 	"github.com/fermata-project/fermata/dm"
 )
 
@@ -73,6 +74,10 @@ func example() *Metrics {
 		Writers: []api.Writer{{Name: "postgresql", Phases: []api.Phase{{Name: "freeze", Duration: 10 * time.Second, Error: "not within 10s"}}}}}
 	m.Ended(daemon.Ended{Manifest: failed, Err: api.Errorf(api.Timeout, "too late"), Released: 2})
 	m.Ended(daemon.Ended{Err: errors.New("for another reason")})
+	m.Acted(acts.Report{Pool: "vg/pool", Act: acts.Warn, Outcome: "warning"})
+	m.Acted(acts.Report{Pool: "vg/pool", Act: acts.ExtendData, Outcome: acts.Done})
+	m.Acted(acts.Report{Pool: "vg/gone", Act: acts.Delete, Outcome: acts.Failed})
+	m.Acted(acts.Report{Pool: "vg/s1", COW: true, Act: acts.ExtendCOW, Outcome: acts.Done})
 	return m
 }
 

@@ -2,6 +2,7 @@ package pools
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/fermata-project/fermata/dm"
@@ -34,49 +35,61 @@ type Limits struct{ Data, Metadata, COW Thresholds }
 // hysteresis is how far, as a part of the whole, the use has to fall below a threshold for the level to follow.
 const hysteresis = 0.02
 
-// judge says at which level a space is that was at the level was, and why: empty for OK.
-func judge(was Level, s dm.Space, limits Limits) (Level, string) {
-	switch {
-	case s.Mode == "invalid" || s.Mode == "overflow":
-		return Failed, "the snapshot is lost: its copy-on-write area was full, or could not be written"
-	case s.Mode == "fail" || s.Mode == "error":
-		return Failed, "the pool has failed; see dmesg, and lvconvert --repair"
-	case s.NeedsCheck:
-		return Failed, "the pool's metadata have to be checked: lvchange -an, then lvconvert --repair"
-	case s.Mode == "ro":
-		return Failed, "the pool is read-only: out of metadata space, or damaged; see dmesg"
-	case s.Mode == "out_of_data_space":
-		return Exhausted, "the pool is out of data space: writes wait, and then fail"
-	}
-	data := limits.Data
-	if s.Type == "snapshot" {
-		data = limits.COW
-	}
-	level, reasons := OK, []string(nil)
-	for _, f := range []struct {
-		what string
-		fill dm.Fill
-		at   Thresholds
-	}{{"data", s.Data, data}, {"metadata", s.Metadata, limits.Metadata}} {
-		if f.fill.Size == 0 {
-			continue
-		}
-		if l := fullness(was, part(f.fill), f.at); l > OK {
-			reasons = append(reasons, fmt.Sprintf("%s %.1f %% full", f.what, 100*part(f.fill)))
-			level = max(level, l)
-		}
-	}
-	return level, strings.Join(reasons, ", ")
+// ParseLevel reads a level's word.
+func ParseLevel(word string) (Level, bool) {
+	i := slices.Index(levels[:], word)
+	return Level(i), i >= 0
 }
 
-func part(f dm.Fill) float64 { return float64(f.Used) / float64(f.Size) }
+// Parts are the levels of a pool's data and metadata. A copy-on-write area has data only.
+type Parts struct{ Data, Metadata Level }
 
-// fullness is the level of one figure. A level once reached is left hysteresis below its threshold.
-func fullness(was Level, used float64, at Thresholds) Level {
+// Worst of both.
+func (p Parts) Worst() Level { return max(p.Data, p.Metadata) }
+
+// judge says at which levels a space is that was at the levels was, and why: empty for OK.
+func judge(was Parts, s dm.Space, limits Limits) (Parts, string) {
+	failed := Parts{Failed, Failed}
+	switch {
+	case s.Mode == "invalid" || s.Mode == "overflow":
+		return failed, "the snapshot is lost: its copy-on-write area was full, or could not be written"
+	case s.Mode == "fail" || s.Mode == "error":
+		return failed, "the pool has failed; see dmesg, and lvconvert --repair"
+	case s.NeedsCheck:
+		return failed, "the pool's metadata have to be checked: lvchange -an, then lvconvert --repair"
+	case s.Mode == "ro":
+		return failed, "the pool is read-only: out of metadata space, or damaged; see dmesg"
+	}
+	at := limits.Data
+	if s.Type == "snapshot" {
+		at = limits.COW
+	}
+	is := Parts{fullness(was.Data, s.Data, at), fullness(was.Metadata, s.Metadata, limits.Metadata)}
+	if s.Mode == "out_of_data_space" {
+		is.Data = Exhausted
+		return is, "the pool is out of data space: writes wait, and then fail"
+	}
+	var reasons []string
+	if is.Data > OK {
+		reasons = append(reasons, fmt.Sprintf("data %.1f %% full", 100*part(s.Data)))
+	}
+	if is.Metadata > OK {
+		reasons = append(reasons, fmt.Sprintf("metadata %.1f %% full", 100*part(s.Metadata)))
+	}
+	return is, strings.Join(reasons, ", ")
+}
+
+func part(f dm.Fill) float64 { return float64(f.Used) / float64(max(f.Size, 1)) }
+
+// fullness is the level of one part. A level once reached is left hysteresis below its threshold.
+func fullness(was Level, f dm.Fill, at Thresholds) Level {
+	used := part(f)
 	reached := func(l Level, threshold float64) bool {
 		return used >= threshold || was >= l && used >= threshold-hysteresis
 	}
 	switch {
+	case f.Size == 0:
+		return OK
 	case used >= 1:
 		return Exhausted
 	case reached(Critical, at.Critical):

@@ -31,7 +31,8 @@ type Events interface {
 type Pool struct {
 	Name string // vg/lv, or the device's name where it is not LVM's
 	dm.Space
-	Level  Level
+	Level  Level // the worst of Parts
+	Parts  Parts
 	Reason string    // why it is at a level other than OK
 	Since  time.Time // of the level
 	// How long it takes until Data and Metadata are full.
@@ -67,6 +68,9 @@ type Watch struct {
 	now    func() time.Duration // of a clock that never jumps
 
 	state   atomic.Pointer[State]
+	looked  chan struct{} // 1 deep: there is a new state
+	wanted  chan chan struct{}
+	ended   chan struct{} // closed when Run has ended
 	tracked map[string]*tracked
 	listed  time.Duration // when all devices were looked at
 }
@@ -83,8 +87,34 @@ type tracked struct {
 // New makes a watch; Run runs it. Report is called with each change of level, from the watch's goroutine: it must not
 // block.
 func New(source Source, events Events, limits Limits, report func(Change), log *slog.Logger) *Watch {
-	return &Watch{source: source, events: events, limits: limits, report: report, log: log, now: boottime, tracked: map[string]*tracked{}}
+	return &Watch{source: source, events: events, limits: limits, report: report, log: log, now: boottime, tracked: map[string]*tracked{},
+		looked: make(chan struct{}, 1), wanted: make(chan chan struct{}), ended: make(chan struct{})}
 }
+
+// Looked tells of each new state, to one listener. States that come faster than it listens are told of once.
+func (w *Watch) Looked() <-chan struct{} { return w.looked }
+
+// Refresh looks at all devices now, and returns when State tells of it.
+func (w *Watch) Refresh(ctx context.Context) error {
+	done := make(chan struct{})
+	select {
+	case w.wanted <- done:
+	case <-w.ended:
+		return errEnded
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	select {
+	case <-done:
+		return nil
+	case <-w.ended:
+		return errEnded
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+var errEnded = errors.New("pools are not watched any more")
 
 // State is what was seen last: nothing before Run has begun. It never waits.
 func (w *Watch) State() State {
@@ -94,8 +124,9 @@ func (w *Watch) State() State {
 	return State{}
 }
 
-// Run watches until ctx ends.
+// Run watches until ctx ends. It runs once.
 func (w *Watch) Run(ctx context.Context) error {
+	defer close(w.ended)
 	ctx, cancel := context.WithCancel(ctx)
 	changed, ended := make(chan error), make(chan struct{})
 	defer func() { cancel(); <-ended }()
@@ -110,8 +141,13 @@ func (w *Watch) Run(ctx context.Context) error {
 		}
 	}()
 	err := w.all()
+	var refreshed chan struct{}
 	for {
 		w.publish(err)
+		if refreshed != nil {
+			close(refreshed)
+			refreshed = nil
+		}
 		t := time.NewTimer(w.next())
 		select {
 		case <-ctx.Done():
@@ -126,6 +162,8 @@ func (w *Watch) Run(ctx context.Context) error {
 				return err
 			}
 			w.settle(ctx)
+		case refreshed = <-w.wanted:
+			t.Stop()
 		case <-t.C:
 			if !w.overdue() {
 				err = w.due()
@@ -203,7 +241,9 @@ func (w *Watch) due() error {
 	return errors.Join(errs...)
 }
 
-// identity outlives a new name and another device number, where the device has a UUID.
+// Identity outlives a new name and another device number, where the device has a UUID.
+func (p Pool) Identity() string { return identity(p.Space) }
+
 func identity(s dm.Space) string { return cmp.Or(s.UUID, s.Device) }
 
 // look notes what is seen of a pool.
@@ -221,7 +261,8 @@ func (w *Watch) look(t *tracked, s dm.Space) {
 		t.metadata.Add(now, s.Metadata.Used, s.Metadata.Size)
 		t.MetadataLeft = left(&t.metadata, now, s.Metadata)
 	}
-	t.Level, t.Reason = judge(was, s, w.limits)
+	t.Parts, t.Reason = judge(t.Parts, s, w.limits)
+	t.Level = t.Parts.Worst()
 	t.at, t.due = now, now+again(s, t.rates[0], t.rates[1], w.limits)
 	if t.Level != was {
 		t.Since = time.Now()
@@ -259,6 +300,10 @@ func (w *Watch) publish(err error) {
 	}
 	slices.SortFunc(s.Pools, func(a, b Pool) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Device, b.Device)) })
 	w.state.Store(s)
+	select {
+	case w.looked <- struct{}{}:
+	default:
+	}
 }
 
 // boottime is the clock that goes on while the machine sleeps.

@@ -259,7 +259,8 @@ func TestJudge(t *testing.T) {
 		{"back", Failed, full(1, 1), OK, ""},
 		{"unknown size", OK, mode(dm.Space{Type: "snapshot"}, "unknown"), OK, ""},
 	} {
-		got, reason := judge(c.was, c.s, limits)
+		parts, reason := judge(Parts{c.was, c.was}, c.s, limits)
+		got := parts.Worst()
 		if got != c.want || !strings.Contains(reason, c.says) || cmp.Compare(reason, "") == 0 != (c.want == OK) {
 			t.Errorf("%s: %v, %q", c.name, got, reason)
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -153,4 +154,11 @@ func TestModel(t *testing.T) {
 			t.Fatalf("seed %d, round %d: %d good sets are left of %d", seed, round, good, all)
 		}
 	}
+}
+
+// has is written out here once more: the model must not repeat a mistake of what it is held against.
+func has(s Set, label string) bool {
+	name, value, exact := strings.Cut(label, "=")
+	got, found := s.Labels[name]
+	return found && (!exact || got == value)
 }

@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/fermata-project/fermata/config"
@@ -85,7 +84,7 @@ func Apply(r config.Retention, sets []Set, now time.Time) []Verdict {
 			keep[i] = append(keep[i], s.Protected)
 		}
 		for _, label := range r.Labels {
-			if has(s, label) {
+			if config.LabelFits(label, s.Labels) {
 				keep[i] = append(keep[i], "label "+label)
 			}
 		}
@@ -180,12 +179,6 @@ func Expendable(r config.Retention, sets []Set, now time.Time) []string {
 		}
 	}
 	return out
-}
-
-func has(s Set, label string) bool {
-	name, value, exact := strings.Cut(label, "=")
-	got, found := s.Labels[name]
-	return found && (!exact || got == value)
 }
 
 func newestFirst(sets []Set) []Set {

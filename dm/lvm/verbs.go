@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strconv"
 )
 
@@ -53,6 +54,24 @@ func (l *LVM) CreateThickSnapshot(ctx context.Context, vg, origin, name string, 
 // LVM caps at what it can use. One that is as large already makes it fail.
 func (l *LVM) Extend(ctx context.Context, lv string, size uint64) error {
 	return l.onLVs(ctx, []string{lv}, "lvextend", "--size", inBytes(size))
+}
+
+// ExtendMetadata makes the metadata of a thin pool ("vg/pool") size bytes large, rounded up to extents.
+func (l *LVM) ExtendMetadata(ctx context.Context, pool string, size uint64) error {
+	return l.onLVs(ctx, []string{pool}, "lvextend", "--poolmetadatasize", inBytes(size))
+}
+
+// ExtendGroup makes a device a physical volume of a group. One that carries a signature makes it fail: nobody is there to be asked
+// whether it may be wiped.
+func (l *LVM) ExtendGroup(ctx context.Context, vg, device string) error {
+	if err := CheckName(vg); err != nil {
+		return fmt.Errorf("cannot extend volume group: %w", err)
+	}
+	if !filepath.IsAbs(device) {
+		return fmt.Errorf("cannot extend volume group %s: %q is no path of a device", vg, device)
+	}
+	_, err := l.run(ctx, "vgextend", vg, device)
+	return err
 }
 
 func inBytes(n uint64) string { return strconv.FormatUint(n, 10) + "b" }

@@ -64,14 +64,18 @@ func (o *opened) all() run { return run{1, max(o.size/extent, 2) - 2} }
 
 // with does something with the open device.
 func (d device) with(do func(o *opened) error) error {
-	o, err := d.open(0)
-	if err == nil {
-		err = errors.Join(do(o), o.Close())
-	}
-	if err != nil {
+	if err := d.look(do); err != nil {
 		return fmt.Errorf("cannot use the storage volume %s: %w", d.path, err)
 	}
 	return nil
+}
+
+func (d device) look(do func(o *opened) error) error {
+	o, err := d.open(0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(do(o), o.Close())
 }
 
 func (d device) usable() error {

@@ -69,6 +69,7 @@ type Snapshot struct {
 	Machine, Host                   string // who took it: see Host; empty: not known
 	Created                         int64  // Unix microseconds
 	Size                            uint64
+	Pool                            string // vg/lv of the pool that it has its space from; empty: none, or not known
 	// Options are what mount(2) must be told to find it on its device, beside what its filesystem type needs.
 	Options string
 	// Volatile: a reboot takes it away.

@@ -220,7 +220,7 @@ func (p *Thin) Snapshots(ctx context.Context) ([]Snapshot, error) {
 		if !ok || lv.Pool == "" {
 			continue
 		}
-		s.Provider, s.Name, s.Size = p.Name(), lv.VG+"/"+lv.Name, lv.Size
+		s.Provider, s.Name, s.Size, s.Pool = p.Name(), lv.VG+"/"+lv.Name, lv.Size, lv.VG+"/"+lv.Pool
 		out = append(out, s)
 	}
 	return out, nil

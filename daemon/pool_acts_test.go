@@ -1,0 +1,250 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fermata-project/fermata/config"
+	"github.com/fermata-project/fermata/daemon/api"
+	"github.com/fermata-project/fermata/daemon/forecast"
+	"github.com/fermata-project/fermata/daemon/pools"
+	"github.com/fermata-project/fermata/daemon/pools/acts"
+	"github.com/fermata-project/fermata/dm"
+	"github.com/fermata-project/fermata/dm/provider"
+)
+
+// pooled is a provider whose snapshots live in vg/pool, which can be extended.
+type pooled struct {
+	provider.Provider
+	auto  bool
+	asked *[]provider.Extension
+	fail  error
+}
+
+func (p pooled) Snapshots(ctx context.Context) ([]provider.Snapshot, error) {
+	snaps, err := p.Provider.Snapshots(ctx)
+	for i := range snaps {
+		snaps[i].Pool = "vg/pool"
+	}
+	return snaps, err
+}
+
+func (p pooled) Autoextended(context.Context, string) (bool, error) { return p.auto, nil }
+
+func (p pooled) ExtendPool(_ context.Context, _ string, x provider.Extension) (provider.Extended, error) {
+	*p.asked = append(*p.asked, x)
+	return provider.Extended{Was: 100, Is: 120, Spares: x.Spares}, p.fail
+}
+
+// inPool has the sets of alpha live in vg/pool.
+func inPool(d *Daemon, p pooled) {
+	for i, x := range d.o.Providers {
+		if x.Name() == "alpha" {
+			p.Provider = x
+			d.o.Providers[i] = p
+		}
+	}
+}
+
+var full = acts.Act{Pool: pools.Pool{Name: "vg/pool", Space: dm.Space{Type: "thin-pool"}}}
+
+// do has one kind of act done about vg/pool, or about another one.
+func do(t *testing.T, d *Daemon, k acts.Kind, pool string) (string, error) {
+	a := full
+	a.Kind, a.Pool.Name = k, pool
+	return d.act(t.Context(), a)
+}
+
+func TestDeleteExpendable(t *testing.T) {
+	w := newWorld(t)
+	w.policy.Volumes = w.policy.Volumes[:2]
+	w.policy.Retention = config.Retention{Last: 3, Minimum: 1, Labels: []string{"keep"}}
+	d := w.daemon()
+	inPool(d, pooled{})
+	var ids []string
+	for i := range 6 {
+		r := api.Request{Policy: "p"}
+		if i == 1 {
+			r.Labels = map[string]string{"keep": "yes"}
+		}
+		m, err := d.CreateSet(t.Context(), r, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, m.ID)
+	}
+	// 0 and 2 are dropped, 1 is pinned; of 3, 4 and 5, which are kept, 3 is mounted, and 4 the last that was verified as good.
+	if _, err := d.MountSet(t.Context(), ids[3], api.MountOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	m, _, err := d.find(ids[4])
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Verified = &api.Verification{OK: true}
+	if err := errors.Join(d.store.Save(m), d.refresh(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+
+	if said, err := do(t, d, acts.Delete, "vg/other"); !errors.Is(err, acts.ErrNothing) {
+		t.Errorf("of another pool: %s, %v", said, err)
+	}
+	deleted := func(k acts.Kind, want string) {
+		t.Helper()
+		said, err := do(t, d, k, "vg/pool")
+		switch {
+		case want == "" && !errors.Is(err, acts.ErrNothing):
+			t.Errorf("%s: %s, %v; nothing may go", k, said, err)
+		case want != "" && (err != nil || !strings.Contains(said, want) || d.exists(want)):
+			t.Errorf("%s: %s, %v; want %s to go", k, said, err, want)
+		}
+	}
+	deleted(acts.Delete, ids[0])
+	deleted(acts.Delete, ids[2])
+	deleted(acts.Delete, "")
+	deleted(acts.DeleteKept, ids[5])
+	deleted(acts.DeleteKept, "")
+	if err := d.UmountSet(t.Context(), ids[3]); err != nil {
+		t.Fatal(err)
+	}
+	deleted(acts.DeleteKept, ids[3])
+	deleted(acts.DeleteKept, "")
+	if !d.exists(ids[1]) || !d.exists(ids[4]) || !d.exists(oldSet) {
+		t.Error("a set is gone that nobody may delete")
+	}
+}
+
+// The minimum of retention holds, whatever happens to the pool; and where no rule says what is kept, nothing is deleted.
+func TestDeleteFloor(t *testing.T) {
+	for _, c := range []struct {
+		keep config.Retention
+		left int
+	}{{config.Retention{Last: 1, Minimum: 3}, 3}, {config.Retention{Last: 1}, 1}, {config.Retention{Minimum: 1}, 5}} {
+		w := newWorld(t)
+		w.policy.Volumes = w.policy.Volumes[:1]
+		w.policy.Retention = c.keep
+		d := w.daemon()
+		inPool(d, pooled{})
+		for range 5 {
+			if _, err := w.take(t.Context(), d); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 10 {
+			for _, k := range []acts.Kind{acts.Delete, acts.DeleteKept} {
+				if _, err := do(t, d, k, "vg/pool"); err != nil && !errors.Is(err, acts.ErrNothing) {
+					t.Fatal(err)
+				}
+			}
+		}
+		if got := len(d.setsOf("p")); got != c.left {
+			t.Errorf("%+v: %d sets are left, want %d", c.keep, got, c.left)
+		}
+	}
+}
+
+func TestExtendByItself(t *testing.T) {
+	w := newWorld(t)
+	d := w.daemon()
+	c := &d.o.Config.Daemon.Pools.Acts.Extend
+	*c = config.PoolExtend{At: config.Warning, By: config.Space{Percent: 20}, Limit: 1 << 40, MetadataLimit: 1 << 30, Spares: map[string][]string{"vg": {"/dev/x"}}}
+	var asked []provider.Extension
+	p := pooled{asked: &asked}
+	inPool(d, p)
+	said, err := do(t, d, acts.ExtendData, "vg/pool")
+	if err != nil || said != "from 100 to 120 bytes, with /dev/x for the volume group" || len(asked) != 1 || asked[0].Metadata || asked[0].Limit != 1<<40 {
+		t.Errorf("%q, %v; %+v", said, err, asked)
+	}
+	if _, err := do(t, d, acts.ExtendMetadata, "other/pool"); err != nil || len(asked) != 2 || !asked[1].Metadata || asked[1].Limit != 1<<30 || asked[1].Spares != nil {
+		t.Errorf("metadata: %v; %+v", err, asked)
+	}
+	for _, fail := range []error{provider.ErrLimit, provider.ErrNoRoom} {
+		p.fail = fail
+		inPool(d, p)
+		if _, err := do(t, d, acts.ExtendData, "vg/pool"); !errors.Is(err, acts.ErrNothing) || !errors.Is(err, fail) {
+			t.Errorf("%v is %v", fail, err)
+		}
+	}
+	p.auto, asked = true, nil
+	inPool(d, p)
+	if _, err := do(t, d, acts.ExtendData, "vg/pool"); !errors.Is(err, acts.ErrLeft) || asked != nil {
+		t.Errorf("beside dmeventd: %v; %+v", err, asked)
+	}
+	if _, err := do(t, d, acts.ExtendCOW, "vg/nobody"); !errors.Is(err, acts.ErrNothing) {
+		t.Errorf("somebody else's snapshot: %v", err)
+	}
+}
+
+// While a set is being taken nothing is done.
+func TestActWaitsForItsTurn(t *testing.T) {
+	d := newWorld(t).daemon()
+	var asked []provider.Extension
+	inPool(d, pooled{asked: &asked})
+	release, err := d.turn.take(t.Context(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error)
+	go func() {
+		_, err := do(t, d, acts.ExtendData, "vg/pool")
+		ended <- err
+	}()
+	select {
+	case err := <-ended:
+		t.Errorf("it did not wait: %v", err)
+	case <-time.After(50 * time.Millisecond):
+	}
+	release()
+	if err := <-ended; err != nil || len(asked) != 1 {
+		t.Errorf("%v; %+v", err, asked)
+	}
+}
+
+func TestRefusal(t *testing.T) {
+	const mib = 1 << 20
+	p := pools.Pool{Level: pools.Critical, Reason: "data 91.0 % full", Space: dm.Space{Data: dm.Fill{Used: 910 * mib, Size: 1000 * mib}},
+		DataLeft: pools.Left{Time: time.Hour, Known: true}, MetadataLeft: pools.Left{Time: forecast.Never, Known: true}}
+	steady := p
+	steady.DataLeft = pools.Left{}
+	for _, c := range []struct {
+		name string
+		p    pools.Pool
+		c    config.PoolRefuse
+		need uint64
+		want string
+	}{
+		{"nothing is asked for", p, config.PoolRefuse{At: config.Never}, 1 << 50, ""},
+		{"the level", p, config.PoolRefuse{At: config.Critical}, 0, "at level critical: data 91.0 % full"},
+		{"a worse level", p, config.PoolRefuse{At: config.Warning}, 0, "at level critical"},
+		{"not yet", p, config.PoolRefuse{At: config.Exhausted}, 0, ""},
+		{"full soon", p, config.PoolRefuse{At: config.Never, Within: 2 * time.Hour}, 0, "no data left in 1h0m0s"},
+		{"full later", p, config.PoolRefuse{At: config.Never, Within: time.Minute}, 0, ""},
+		{"nobody knows when", steady, config.PoolRefuse{At: config.Never, Within: 2 * time.Hour}, 0, ""},
+		{"it fits", p, config.PoolRefuse{At: config.Never, Growth: 1}, 90 * mib, ""},
+		{"it does not fit", p, config.PoolRefuse{At: config.Never, Growth: 1}, 91 * mib, "90 MiB free, and these volumes have written 91 MiB"},
+		{"it has to fit twice", p, config.PoolRefuse{At: config.Never, Growth: 2}, 60 * mib, "90 MiB free"},
+	} {
+		got := refusal(c.p, c.c, c.need)
+		if (got == "") != (c.want == "") || !strings.Contains(got, c.want) {
+			t.Errorf("%s: %q", c.name, got)
+		}
+	}
+}
+
+func TestSinceLast(t *testing.T) {
+	d := newWorld(t).daemon()
+	v := provider.Volume{Dev: 7, UUID: "LVM-x", Size: 1000}
+	p := plan{members: []member{{vol: v}}}
+	for _, c := range []struct{ before, now, want uint64 }{{0, 400, 400}, {400, 700, 300}, {700, 9000, 1000}, {9000, 10, 0}} {
+		d.rememberWritten(p, written{7: c.before})
+		if got := d.sinceLast(v, written{7: c.now}); got != c.want {
+			t.Errorf("from %d to %d: %d, want %d", c.before, c.now, got, c.want)
+		}
+	}
+	if got := d.sinceLast(provider.Volume{Dev: 8, UUID: "LVM-y", Size: 1000}, written{8: 500}); got != 0 {
+		t.Errorf("before the first set: %d", got)
+	}
+}

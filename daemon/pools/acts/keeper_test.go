@@ -1,0 +1,145 @@
+package acts
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/fermata-project/fermata/config"
+	"github.com/fermata-project/fermata/daemon/pools"
+)
+
+// watch is a watch whose state a test sets.
+type watch struct {
+	state  pools.State
+	looked chan struct{}
+	now    func() pools.State // what a refresh sees; nil: the same
+}
+
+func (w *watch) State() pools.State      { return w.state }
+func (w *watch) Looked() <-chan struct{} { return w.looked }
+func (w *watch) Refresh(context.Context) error {
+	if w.now != nil {
+		w.state = w.now()
+	}
+	return nil
+}
+
+func (w *watch) set(all ...pools.Pool) {
+	w.state = pools.State{Pools: all}
+	w.looked <- struct{}{}
+}
+
+// keep runs a keeper in a bubble of its own time; told gives what it has reported since.
+func keep(t *testing.T, c config.PoolActs, do Doer, test func(w *watch, k *Keeper, told func() string)) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &watch{looked: make(chan struct{})}
+		var reports []string
+		report := func(_ context.Context, r Report) {
+			reports = append(reports, fmt.Sprintf("%s %s %s", r.Pool, r.Act, r.Outcome))
+		}
+		k := New(w, do, c, report, slog.New(slog.NewTextHandler(io.Discard, nil)))
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { k.Run(ctx); close(ended) }()
+		test(w, k, func() string {
+			synctest.Wait()
+			defer func() { reports = nil }()
+			return strings.Join(reports, ", ")
+		})
+		cancel()
+		<-ended
+	})
+}
+
+// What helps is done until it has helped, and not once more.
+func TestExtendsUntilItHelps(t *testing.T) {
+	left := 3
+	do := func(context.Context, Act) (string, error) { left--; return "by so much", nil }
+	keep(t, all, do, func(w *watch, k *Keeper, told func() string) {
+		w.now = func() pools.State {
+			if left == 0 {
+				return pools.State{Pools: []pools.Pool{pool(pools.OK, pools.OK)}}
+			}
+			return w.state
+		}
+		w.set(pool(pools.Warning, pools.OK))
+		time.Sleep(time.Hour)
+		if got, want := told(), "vg/pool extend-data ok, vg/pool extend-data ok, vg/pool extend-data ok"; got != want {
+			t.Errorf("told %q, want %q", got, want)
+		}
+		if n := len(k.Recent("vg/pool")); n != 3 {
+			t.Errorf("%d acts are remembered", n)
+		}
+	})
+}
+
+// What does not help is tried again ever more rarely, and told once if nothing is wrong with it.
+func TestDoesNotFlap(t *testing.T) {
+	tries := map[Kind]int{}
+	do := func(_ context.Context, a Act) (string, error) {
+		tries[a.Kind]++
+		if a.Kind == ExtendData {
+			return "", fmt.Errorf("no room: %w", ErrNothing)
+		}
+		return "", errors.New("lvremove: no")
+	}
+	keep(t, all, do, func(w *watch, k *Keeper, told func() string) {
+		w.set(pool(pools.Critical, pools.OK))
+		time.Sleep(8 * time.Hour)
+		if got := told(); !strings.HasPrefix(got, "vg/pool extend-data nothing, vg/pool delete failed, ") || strings.Count(got, "nothing") != 1 {
+			t.Errorf("told %q", got)
+		}
+		for kind, n := range tries {
+			if n < 10 || n > 25 {
+				t.Errorf("%s was tried %d times in 8 hours", kind, n)
+			}
+		}
+	})
+}
+
+func TestForgetsWhatVanished(t *testing.T) {
+	keep(t, never, nil, func(w *watch, k *Keeper, told func() string) {
+		w.set(pool(pools.Warning, pools.OK))
+		k.Changed(pools.Change{Pool: pool(pools.Warning, pools.OK), Was: pools.OK})
+		k.Changed(pools.Change{Pool: pool(pools.OK, pools.OK), Was: pools.Warning})
+		if got, want := told(), "vg/pool warn warning, vg/pool clear ok"; got != want {
+			t.Errorf("told %q, want %q", got, want)
+		}
+		if len(k.Recent("vg/pool")) != 2 {
+			t.Error("what was told is not remembered")
+		}
+		w.set()
+		synctest.Wait()
+		if got := k.Recent("vg/pool"); len(got) != 0 {
+			t.Errorf("of a pool that is gone: %v", got)
+		}
+	})
+}
+
+// A hook that hangs keeps nothing from being done, and what is told without end is not kept without end.
+func TestHookThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		acted := 0
+		do := func(context.Context, Act) (string, error) { acted++; return "", nil }
+		w := &watch{looked: make(chan struct{})}
+		hang := func(ctx context.Context, _ Report) { <-ctx.Done() }
+		k := New(w, do, all, hang, slog.New(slog.NewTextHandler(io.Discard, nil)))
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { k.Run(ctx); close(ended) }()
+		w.set(pool(pools.Warning, pools.OK))
+		time.Sleep(time.Hour)
+		if acted < 1000 || len(k.Recent("vg/pool")) != kept {
+			t.Errorf("%d acts, %d remembered", acted, len(k.Recent("vg/pool")))
+		}
+		cancel()
+		<-ended
+	})
+}

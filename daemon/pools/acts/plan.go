@@ -1,0 +1,121 @@
+package acts
+
+import (
+	"slices"
+	"time"
+
+	"github.com/fermata-project/fermata/config"
+	"github.com/fermata-project/fermata/daemon/pools"
+)
+
+// Kind of an act.
+type Kind string
+
+const (
+	Warn           Kind = "warn"            // the pool has risen to a level; the outcome is the level
+	Clear          Kind = "clear"           // it has fallen to one
+	ExtendData     Kind = "extend-data"     // of a thin pool
+	ExtendMetadata Kind = "extend-metadata" // of a thin pool
+	ExtendCOW      Kind = "extend-cow"      // the copy-on-write area of a snapshot
+	Delete         Kind = "delete"          // a set that its policy's retention does not keep
+	DeleteKept     Kind = "delete-kept"     // one that it does keep
+	Refuse         Kind = "refuse"          // a set is not taken
+)
+
+// Act is one thing to be done about a pool.
+type Act struct {
+	Kind Kind
+	Pool pools.Pool
+}
+
+const (
+	// settle is how long the next act of a kind waits after one that was done: what was freed shows in the pool's status when
+	// the kernel has committed its metadata, which it does each second (dm-thin.c, COMMIT_PERIOD).
+	settle = 2 * time.Second
+	// retry is how long after one that was not; twice as long each time, up to retryMax.
+	retry    = time.Minute
+	retryMax = 30 * time.Minute
+)
+
+// attempt is the last act of a kind on a pool.
+type attempt struct {
+	ended    time.Duration // of a clock that never jumps
+	level    pools.Level   // of what asked for it
+	failures int           // in a row, this one included
+}
+
+// until is when the act may be tried again for a level.
+func (a attempt) until(level pools.Level) time.Duration {
+	switch {
+	case a == attempt{}:
+		return 0
+	case a.failures == 0:
+		return a.ended + settle
+	case level > a.level:
+		return 0
+	}
+	return a.ended + min(retry<<min(a.failures-1, 10), retryMax)
+}
+
+// attempts are the last acts on a pool.
+type attempts map[Kind]attempt
+
+// after notes how an act ended.
+func (a attempts) after(k Kind, level pools.Level, now time.Duration, ok bool) {
+	x := attempt{ended: now, level: level}
+	if !ok {
+		x.failures = a[k].failures + 1
+	}
+	a[k] = x
+}
+
+// demand is an act that a pool's state asks for, and the level that does.
+type demand struct {
+	kind  Kind
+	level pools.Level
+}
+
+// demands of a pool, what costs least first: a set is deleted only when the pool cannot be extended, or for as long as it cannot.
+func demands(p pools.Pool, c config.PoolActs) []demand {
+	if p.Level == pools.Failed || len(c.Only) > 0 && !slices.Contains(c.Only, p.Name) {
+		return nil
+	}
+	var out []demand
+	ask := func(k Kind, at config.PoolLevel, is pools.Level) {
+		if from, ok := pools.ParseLevel(string(at)); ok && is >= from { // never is no level
+			out = append(out, demand{k, is})
+		}
+	}
+	if p.Type == "snapshot" {
+		ask(ExtendCOW, c.Extend.At, p.Parts.Data)
+		return out
+	}
+	ask(ExtendData, c.Extend.At, p.Parts.Data)
+	ask(ExtendMetadata, c.Extend.At, p.Parts.Metadata)
+	ask(Delete, c.Delete.Dropped, p.Level)
+	ask(DeleteKept, c.Delete.Kept, p.Level)
+	return out
+}
+
+// plan says what to do next about the pools, the worst first, and when to look again although nothing has changed; 0: not at all.
+func plan(all []pools.Pool, past map[string]attempts, c config.PoolActs, now time.Duration) (next *Act, level pools.Level, again time.Duration) {
+	for _, p := range all {
+		for _, d := range demands(p, c) {
+			a := past[p.Identity()][d.kind]
+			if until := a.until(d.level); until > now {
+				if again == 0 || until-now < again {
+					again = until - now
+				}
+				if a.failures == 0 { // it may just have been enough
+					break
+				}
+				continue
+			}
+			if next == nil || d.level > level {
+				next, level = &Act{d.kind, p}, d.level
+			}
+			break
+		}
+	}
+	return next, level, again
+}

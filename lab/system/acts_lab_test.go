@@ -1,0 +1,271 @@
+//go:build lab
+
+package system
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fermata-project/fermata/daemon/api"
+	"github.com/fermata-project/fermata/lab/labtest"
+)
+
+const mib = 1 << 20
+
+// smallPool makes volume group vg of so many MiB on the first disk, with a thin pool and an unmounted thin volume v of 1 GiB in it.
+func smallPool(t testing.TB, groupMiB, poolMiB, metadataMiB int) {
+	t.Helper()
+	labtest.CheckClean(t)
+	labtest.Run(t, "systemctl", "start", "fermata-guard.socket")
+	disk := labtest.Disks(t)[0]
+	labtest.Run(t, "pvcreate", "-qq", "-ff", "-y", "--setphysicalvolumesize", fmt.Sprintf("%dm", groupMiB), disk)
+	labtest.Run(t, "vgcreate", "-qq", "-s", "1m", "vg", disk)
+	t.Cleanup(func() {
+		pvs := strings.Fields(labtest.Run(t, "vgs", "--noheadings", "-o", "pv_name", "vg"))
+		labtest.Run(t, "vgremove", "-qq", "-ff", "-y", "vg")
+		labtest.Run(t, append([]string{"pvremove", "-qq", "-ff", "-y"}, pvs...)...)
+	})
+	labtest.Run(t, "lvcreate", "-qq", "-y", "-L", fmt.Sprintf("%dm", poolMiB), "--thinpool", "vg/pool", "--poolmetadatasize", fmt.Sprintf("%dm", metadataMiB), "-Zn")
+	labtest.Run(t, "lvcreate", "-qq", "-y", "-V", "1g", "--thin", "-n", "v", "vg/pool")
+}
+
+// fillPool writes from one MiB of /dev/vg/v up to another, at so many MiB a second; crossed is told of each one that was written.
+func fillPool(t testing.TB, from, to, rate int, crossed func(int)) {
+	t.Helper()
+	f, err := os.OpenFile("/dev/vg/v", os.O_WRONLY|unix.O_DIRECT, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	buf, err := unix.Mmap(-1, 0, mib, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE) // aligned
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Munmap(buf)
+	for i := range buf {
+		buf[i] = byte(i)
+	}
+	began := time.Now()
+	for n := from; n < to; n++ {
+		if _, err := f.WriteAt(buf, int64(n)*mib); err != nil {
+			t.Fatalf("after %d MiB: %v\n%s\n%s", n, err, labtest.Run(t, "lvs", "-a", "vg"), journal(t))
+		}
+		if crossed != nil {
+			crossed(n + 1)
+		}
+		time.Sleep(time.Until(began.Add(time.Duration(n+1-from) * time.Second / time.Duration(rate))))
+	}
+}
+
+// listen starts what prints the bus signals of pools, with the time of each; the function tells them: "act outcome" → when first.
+func listen(t testing.TB) func() map[string]time.Time {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), "hook")
+	hook := "/usr/local/libexec/fermata/pool-hook"
+	labtest.Run(t, "mkdir", "-p", filepath.Dir(hook))
+	script := "#!/bin/sh\necho \"$(date +%s.%N) $FERMATA_ACT $FERMATA_OUTCOME $FERMATA_POOL $FERMATA_DETAIL\" >>" + out + "\n"
+	if err := os.WriteFile(hook, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.Remove(hook) })
+	return func() map[string]time.Time {
+		told := map[string]time.Time{}
+		text, err := os.ReadFile(out)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(text)) {
+			words := strings.Fields(line)
+			seconds, err := strconv.ParseFloat(words[0], 64)
+			if err != nil || len(words) < 4 {
+				t.Fatalf("the hook was told %q", line)
+			}
+			key := words[1] + " " + words[2]
+			if _, again := told[key]; !again {
+				told[key] = time.UnixMicro(int64(seconds * 1e6))
+			}
+		}
+		return told
+	}
+}
+
+const withHook = "  hook: [/usr/local/libexec/fermata/pool-hook]\n"
+
+// At 1, 10 and 100 MiB/s each threshold is told of within a second of being reached: here up to the start of the hook, which a guest
+// with one CPU may delay by another one.
+func TestActsWarn(t *testing.T) {
+	for _, rate := range []int{1, 10, 100} {
+		t.Run(fmt.Sprintf("%d MiB/s", rate), func(t *testing.T) {
+			size := 20 * max(rate, 5)
+			smallPool(t, 2*size+100, size, 4)
+			told := listen(t)
+			configure(t, map[string]string{"fermata.yaml": "pools:\n" + withHook})
+			must(t, "status")
+			is(t, `fermata_pool_level{level="ok",pool="vg/pool"}`, 1)
+			at := map[string]time.Time{}
+			note := func(n int) {
+				for level, share := range map[string]int{"warning": 80, "critical": 90, "exhausted": 100} {
+					if n == size*share/100 {
+						at["warn "+level] = time.Now()
+					}
+				}
+			}
+			begin := size*80/100 - min(4*rate, size/2)
+			fillPool(t, 0, begin, 1000, nil)
+			fillPool(t, begin, size, rate, note)
+			eventually(t, "exhaustion is told of", func() bool { return !told()["warn exhausted"].IsZero() })
+			for what, when := range at {
+				got, ok := told()[what]
+				switch late := got.Sub(when); {
+				case !ok && rate == 100: // 90 % are passed within a second
+				case !ok:
+					t.Errorf("%s: not told of", what)
+				case late > 2*time.Second:
+					t.Errorf("%s: told of after %v", what, late)
+				default:
+					t.Logf("%s: told of after %v", what, late.Round(time.Millisecond))
+				}
+			}
+		})
+	}
+}
+
+// A pool that may be extended is, with a spare device when its group has no room, and no write fails meanwhile.
+func TestActsExtend(t *testing.T) {
+	smallPool(t, 250, 100, 4)
+	spare := labtest.Disks(t)[1]
+	labtest.Run(t, "dd", "if=/dev/zero", "of="+spare, "bs=1M", "count=1", "status=none", "conv=fsync")
+	told := listen(t)
+	configure(t, map[string]string{"fermata.yaml": "pools:\n  extend: {at: warning, by: 50%, spares: {vg: [/dev/nosuch, " + spare + "]}}\n" + withHook})
+	must(t, "status")
+	fillPool(t, 0, 600, 100, nil)
+	if got := told(); got["extend-data ok"].IsZero() || !got["warn exhausted"].IsZero() && got["extend-data ok"].After(got["warn exhausted"].Add(2*time.Second)) {
+		t.Errorf("told of %v\n%s", got, journal(t))
+	}
+	if n, _ := value(t, `fermata_pool_acts_total{act="extend-data",outcome="ok",pool="vg/pool"}`); n < 3 {
+		t.Errorf("%v extensions are counted", n)
+	}
+	if pvs := labtest.Run(t, "vgs", "--noheadings", "-o", "pv_name", "vg"); !strings.Contains(pvs, spare) {
+		t.Errorf("the group has %s", pvs)
+	}
+	if log := journal(t); !strings.Contains(log, "act=extend-data outcome=ok") {
+		t.Errorf("the journal does not tell:\n%s", log)
+	}
+
+	// Metadata: each snapshot keeps those of what is overwritten after it.
+	before := labtest.Run(t, "lvs", "--noheadings", "-o", "lv_metadata_size", "--units", "m", "vg/pool")
+	for i := range 200 {
+		if got := told(); !got["extend-metadata ok"].IsZero() {
+			break
+		}
+		labtest.Run(t, "lvcreate", "-qq", "-s", "-n", fmt.Sprintf("s%d", i), "vg/v")
+		scatter(t, 600)
+	}
+	eventually(t, "the metadata are extended", func() bool { return !told()["extend-metadata ok"].IsZero() })
+	if after := labtest.Run(t, "lvs", "--noheadings", "-o", "lv_metadata_size", "--units", "m", "vg/pool"); after == before {
+		t.Errorf("the metadata still have %s", after)
+	}
+}
+
+// scatter overwrites one block in each 4 MiB of the first so many MiB of /dev/vg/v.
+func scatter(t testing.TB, upTo int) {
+	t.Helper()
+	f, err := os.OpenFile("/dev/vg/v", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for n := 0; n < upTo; n += 4 {
+		if _, err := f.WriteAt(make([]byte, 4096), int64(n)*mib); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Sync(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A pool that must not be extended loses the sets that are expendable, then takes no new ones, and says why.
+func TestActsDelete(t *testing.T) {
+	for _, part := range []string{"data", "metadata"} {
+		t.Run(part, func(t *testing.T) {
+			metadata := 8
+			if part == "metadata" {
+				metadata = 2
+			}
+			smallPool(t, 800, 400, metadata)
+			told := listen(t)
+			configure(t, map[string]string{
+				"fermata.yaml":      "pools:\n  delete: {dropped: warning, kept: exhausted}\n  refuse: {at: critical}\n" + withHook,
+				"policies.d/p.yaml": "volumes: [/dev/vg/v]\nconsistency: crash\nretention: {keep_last: 2, keep_labels: [keep]}\n",
+				// Reserves, which would refuse sooner.
+				"providers.d/thin.yaml": "reserve: {data: 0, metadata: 0}\n",
+			})
+			fillPool(t, 0, 64, 1000, nil)
+			var ids []string
+			for i := range 4 {
+				args := []string{"--policy", "p"}
+				if i == 0 {
+					args = append(args, "--label", "keep=yes")
+				}
+				ids = append(ids, create(t, args...).ID)
+				scatter(t, 64)
+			}
+			// What fills the pool is nobody's to delete.
+			for i := 0; ; i++ {
+				if level(t) == "critical" || level(t) == "exhausted" {
+					break
+				}
+				if part == "data" {
+					fillPool(t, 64+8*i, 64+8*(i+1), 100, nil)
+				} else {
+					labtest.Run(t, "lvcreate", "-qq", "-s", "-n", fmt.Sprintf("s%d", i), "vg/v")
+					scatter(t, 64)
+				}
+				if i == 300 {
+					t.Fatalf("the pool does not fill up:\n%s", labtest.Run(t, "lvs", "-a", "vg"))
+				}
+			}
+			eventually(t, "the set that is expendable goes", func() bool {
+				return !slices.ContainsFunc(sets(t), func(m api.Manifest) bool { return m.ID == ids[1] })
+			})
+			left := sets(t)
+			for _, id := range []string{ids[0], ids[2], ids[3]} {
+				if !slices.ContainsFunc(left, func(m api.Manifest) bool { return m.ID == id }) {
+					t.Errorf("set %s is gone, which is to be kept", id)
+				}
+			}
+			a := fermata(t, "snapshot", "create", "--policy", "p")
+			if a.status != 1 || !strings.Contains(a.stderr, "pool vg/pool is at level") || !strings.Contains(a.stderr, part) {
+				t.Errorf("a new set: status %d, %s", a.status, a.stderr)
+			}
+			got := told()
+			if got["delete ok"].IsZero() || got["refuse ok"].IsZero() || !got["delete-kept ok"].IsZero() {
+				t.Errorf("told of %v", got)
+			}
+			if n, _ := value(t, `fermata_pool_acts_total{act="delete",outcome="ok",pool="vg/pool"}`); n != 1 {
+				t.Errorf("%v deletions are counted", n)
+			}
+		})
+	}
+}
+
+func level(t testing.TB) string {
+	t.Helper()
+	for line := range strings.Lines(metrics(t)) {
+		if rest, found := strings.CutPrefix(line, `fermata_pool_level{level="`); found && strings.HasSuffix(line, " 1\n") {
+			word, _, _ := strings.Cut(rest, `"`)
+			return word
+		}
+	}
+	return ""
+}
