@@ -52,12 +52,13 @@ type PoolRefuse struct {
 	Growth float64
 }
 
-// maxPoolMetadata is LVM's DEFAULT_THIN_POOL_MAX_METADATA_SIZE (15.8 GiB), in whole extents of 4 MiB.
-const maxPoolMetadata = 4044 * (4 << 20)
+// MaxPoolMetadata is how large the metadata of a thin pool can be, in bytes: LVM's DEFAULT_THIN_POOL_MAX_METADATA_SIZE (15.8 GiB), in
+// whole extents of 4 MiB.
+const MaxPoolMetadata = 4044 * (4 << 20)
 
 func defaultPoolActs() PoolActs {
 	return PoolActs{
-		Extend:      PoolExtend{At: Never, By: Space{Percent: 20}, MetadataLimit: maxPoolMetadata},
+		Extend:      PoolExtend{At: Never, By: Space{Percent: 20}, MetadataLimit: MaxPoolMetadata},
 		Delete:      PoolDelete{Dropped: Never, Kept: Never},
 		Refuse:      PoolRefuse{At: Never},
 		HookTimeout: 30 * time.Second,
@@ -144,8 +145,8 @@ func parseSizeWithUnit(text string) (Size, error) {
 
 func parseMetadataLimit(text string) (Size, error) {
 	s, err := parseSizeWithUnit(text)
-	if err == nil && s > maxPoolMetadata {
-		err = fmt.Errorf("%s is more than the metadata of a thin pool can have: %v", quote(text), Size(maxPoolMetadata))
+	if err == nil && s > MaxPoolMetadata {
+		err = fmt.Errorf("%s is more than the metadata of a thin pool can have: %v", quote(text), Size(MaxPoolMetadata))
 	}
 	return s, err
 }

@@ -124,7 +124,7 @@ func (d *Daemon) changed() {
 func (d *Daemon) Start(ctx context.Context) error {
 	d.life = ctx
 	err := d.recover(ctx) // which reads the sets too, and is bounded: nobody is served before it ends
-	err = errors.Join(err, d.resumeClones(ctx))
+	err = errors.Join(err, d.resumeClones(ctx), d.releaseMeasured())
 	if mkErr := os.MkdirAll(d.o.Config.Daemon.StateDirectory, 0o700); mkErr != nil { // only now: the root may have been frozen
 		err = errors.Join(err, fmt.Errorf("cannot make the state directory: %w", mkErr))
 	}

@@ -3,9 +3,12 @@ package daemon
 import (
 	"context"
 	"errors"
+	"os"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/fermata-project/fermata/config"
 	"github.com/fermata-project/fermata/daemon/api"
@@ -21,7 +24,9 @@ type pooled struct {
 	provider.Provider
 	auto  bool
 	asked *[]provider.Extension
-	fail  error
+	calls *[]string
+	fail  error // of ExtendPool and Shares
+	busy  error // of Hold
 }
 
 func (p pooled) Snapshots(ctx context.Context) ([]provider.Snapshot, error) {
@@ -30,6 +35,20 @@ func (p pooled) Snapshots(ctx context.Context) ([]provider.Snapshot, error) {
 		snaps[i].Pool = "vg/pool"
 	}
 	return snaps, err
+}
+
+func (p pooled) Pools() ([]provider.Pool, error) {
+	return []provider.Pool{{Name: "vg/pool", Device: "vg-pool-tpool", Mode: "rw", Size: 100}}, nil
+}
+
+func (p pooled) Hold(device string) error { *p.calls = append(*p.calls, "hold "+device); return p.busy }
+func (p pooled) Release(device string) error {
+	*p.calls = append(*p.calls, "release "+device)
+	return nil
+}
+func (p pooled) Shares(context.Context, string) (map[string]provider.Used, error) {
+	*p.calls = append(*p.calls, "shares")
+	return map[string]provider.Used{"alpha/a." + oldSet: {Mapped: 30, Own: 3}}, p.fail
 }
 
 func (p pooled) Autoextended(context.Context, string) (bool, error) { return p.auto, nil }
@@ -246,5 +265,87 @@ func TestSinceLast(t *testing.T) {
 	}
 	if got := d.sinceLast(provider.Volume{Dev: 8, UUID: "LVM-y", Size: 1000}, written{8: 500}); got != 0 {
 		t.Errorf("before the first set: %d", got)
+	}
+}
+
+func TestShowPool(t *testing.T) {
+	d := newWorld(t).daemon()
+	var asked []provider.Extension
+	var calls []string
+	p := pooled{asked: &asked, calls: &calls}
+	inPool(d, p)
+	if err := d.refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	d.o.Config.Daemon.Pools.Acts.Extend = config.PoolExtend{At: config.Warning, By: config.Space{Percent: 20}}
+	got, err := d.ShowPool(t.Context(), "vg/pool")
+	if err != nil || got.Size != 100 || got.Extension != "Fermata, by 20% from level warning on" ||
+		len(got.Snapshots) != 1 || got.Snapshots[0].Set != oldSet || got.Snapshots[0].Share != nil {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if _, err := d.ShowPool(t.Context(), "vg/other"); api.Of(err) != api.NotFound {
+		t.Errorf("one that does not exist: %v", err)
+	}
+	d.o.Config.Daemon.Pools.Acts.Only = []string{"vg/other"}
+	if got, _ := d.ShowPool(t.Context(), "vg/pool"); got.Extension != "nobody" {
+		t.Errorf("not this pool: %s", got.Extension)
+	}
+
+	got, err = d.MeasurePool(t.Context(), "vg/pool")
+	if share := got.Snapshots[0].Share; err != nil || share == nil || share.Own != 3 {
+		t.Errorf("measured: %+v, %v", got, err)
+	}
+	p.fail = errors.New("no such program")
+	inPool(d, p)
+	if _, err = d.MeasurePool(t.Context(), "vg/pool"); !errors.Is(err, p.fail) {
+		t.Errorf("a program that fails: %v", err)
+	}
+	p.busy = unix.EBUSY
+	inPool(d, p)
+	if _, err = d.MeasurePool(t.Context(), "vg/pool"); !errors.Is(err, unix.EBUSY) {
+		t.Errorf("somebody else has taken the snapshot: %v", err)
+	}
+	const once = "hold vg-pool-tpool,shares,release vg-pool-tpool,"
+	if got := strings.Join(calls, ","); got != once+once+"hold vg-pool-tpool" {
+		t.Errorf("calls: %s", got)
+	}
+
+	// A daemon that died while it measured has left its note.
+	if err := os.WriteFile(d.heldMetadata(), []byte("vg-pool-tpool"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	calls = nil
+	if _, err := d.MeasurePool(t.Context(), "vg/pool"); api.Of(err) != api.Busy || calls != nil {
+		t.Errorf("while a pool is being measured: %v, %v", err, calls)
+	}
+	if err := d.Start(t.Context()); err != nil || strings.Join(calls, ",") != "release vg-pool-tpool" {
+		t.Errorf("the next start: %v, %v", err, calls)
+	}
+}
+
+func TestExtendPool(t *testing.T) {
+	d := newWorld(t).daemon()
+	var asked []provider.Extension
+	p := pooled{asked: &asked, auto: true}
+	inPool(d, p)
+	got, err := d.ExtendPool(t.Context(), "vg/pool", api.ExtendOptions{Size: 50, Metadata: true})
+	if err != nil || got.Name != "vg/pool" || len(asked) != 1 || !asked[0].Metadata || !asked[0].Whole || asked[0].By.Of(1000) != 50 {
+		t.Errorf("%+v, %v; %+v", got, err, asked)
+	}
+	if _, err := d.ExtendPool(t.Context(), "vg/pool", api.ExtendOptions{Percent: 50}); err != nil || asked[1].Metadata || asked[1].By.Of(1000) != 500 || asked[1].Limit != 0 {
+		t.Errorf("by a share: %v; %+v", err, asked)
+	}
+	for _, o := range []api.ExtendOptions{{}, {Size: 1, Percent: 1}, {Percent: -1}} {
+		if _, err := d.ExtendPool(t.Context(), "vg/pool", o); api.Of(err) != api.Invalid {
+			t.Errorf("%+v: %v", o, err)
+		}
+	}
+	if _, err := d.ExtendPool(t.Context(), "vg/other", api.ExtendOptions{Size: 1}); api.Of(err) != api.NotFound {
+		t.Errorf("one that does not exist: %v", err)
+	}
+	p.fail = provider.ErrNoRoom
+	inPool(d, p)
+	if _, err := d.ExtendPool(t.Context(), "vg/pool", api.ExtendOptions{Size: 1}); api.Of(err) != api.Refused || !errors.Is(err, provider.ErrNoRoom) {
+		t.Errorf("no room: %v", err)
 	}
 }

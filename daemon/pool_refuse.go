@@ -54,7 +54,7 @@ func (t *transaction) poolsAllow() error {
 		if why := refusal(p, c.Refuse, needs[p.Dev]); why != "" {
 			err := api.Errorf(api.Refused, "cannot take a set of %s: pool %s %s (extend it: fermata pool extend %s)", strings.Join(vols, ", "), p.Name, why, p.Name)
 			if !t.dry {
-				d.keeper.Tell(acts.Report{Time: time.Now(), Pool: p.Name, Act: acts.Refuse, Outcome: acts.Done, Level: p.Level, Detail: err.Error()})
+				d.tell(acts.Report{Pool: p.Name, Act: acts.Refuse, Outcome: acts.Done, Detail: err.Error()})
 			}
 			return err
 		}

@@ -86,8 +86,3 @@ func poolMode(p api.Pool) string {
 	}
 	return p.Mode
 }
-
-func poolCommand(a *app) *cobra.Command {
-	return noun(&cobra.Command{Use: "pool VERB", Short: "See the pools: where snapshot space comes from"},
-		inventory(a, "List the pools", poolList, (*client.Client).Pools))
-}

@@ -416,7 +416,7 @@ type Service interface {
 	PrunePolicy(ctx context.Context, name string, dryRun bool) ([]Verdict, error)
 	Writers() []Writer
 	Providers() []Provider
-	Pools(ctx context.Context) ([]Pool, error)
+	PoolKeeper
 	Volumes(ctx context.Context) ([]Volume, error)
 	Status() Status
 }

@@ -24,6 +24,8 @@ const (
 	Mount Action = "mount"
 	// Resize the copy-on-write areas of a snapshot set.
 	Resize Action = "resize"
+	// ExtendPool gives a pool more space.
+	ExtendPool Action = "extend-pool"
 	// Verify a snapshot set.
 	Verify Action = "verify"
 	// Report how the backup of a snapshot set went.
@@ -103,6 +105,8 @@ func (a Action) deed() string {
 		return "quiesce volumes and writers"
 	case RegisterWriter:
 		return "register a writer"
+	case ExtendPool:
+		return "extend pools"
 	}
 	return string(a) + " snapshot sets"
 }

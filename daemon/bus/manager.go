@@ -82,6 +82,13 @@ func (l *link) manager() iface {
 				doc: "The providers of this host."},
 			{name: "ListPools", action: Read, out: "json", fn: l.listPools,
 				doc: "The pools, with what they hold."},
+			{name: "ShowPool", action: Read, in: "name", out: "json", fn: l.showPool,
+				doc: "One pool, with what was done about it of late and the snapshots that live in it."},
+			{name: "MeasurePool", action: ExtendPool, in: "name", out: "job", fn: l.measurePool,
+				doc: "Reads the pool's metadata for what each snapshot has in it, and has alone. The job's result is that of ShowPool."},
+			{name: "ExtendPool", action: ExtendPool, in: "name options", out: "job", fn: l.extendPool,
+				doc: "Extends a thin pool from its volume group. Options: size_bytes t (to be added), or percent d (of what there is); metadata b. " +
+					"The job's result is the pool."},
 			{name: "ListVolumes", action: Read, out: "json", fn: l.listVolumes,
 				doc: "The volumes that could be in a set, and why others could not."},
 			{name: "Status", action: Read, out: "json", fn: l.status,

@@ -129,6 +129,11 @@ func (c *Client) Pools(ctx context.Context) ([]api.Pool, error) {
 	return get[[]api.Pool](ctx, c, "ListPools")
 }
 
+// ShowPool tells of one pool.
+func (c *Client) ShowPool(ctx context.Context, name string) (*api.PoolDetails, error) {
+	return get[*api.PoolDetails](ctx, c, "ShowPool", name)
+}
+
 // Volumes of the host.
 func (c *Client) Volumes(ctx context.Context) ([]api.Volume, error) {
 	return get[[]api.Volume](ctx, c, "ListVolumes")

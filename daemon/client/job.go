@@ -58,6 +58,25 @@ func (c *Client) ResizeSet(ctx context.Context, ref string, o api.ResizeOptions)
 	return runJob[[]api.Snapshot](ctx, c, nil, "ResizeSet", ref, options)
 }
 
+// MeasurePool is ShowPool with the share of each snapshot.
+func (c *Client) MeasurePool(ctx context.Context, name string) (*api.PoolDetails, error) {
+	return runJob[*api.PoolDetails](ctx, c, nil, "MeasurePool", name)
+}
+
+// ExtendPool extends a thin pool and returns it as it is then.
+func (c *Client) ExtendPool(ctx context.Context, name string, o api.ExtendOptions) (*api.Pool, error) {
+	options := map[string]dbus.Variant{}
+	if o.Size > 0 {
+		options["size_bytes"] = dbus.MakeVariant(o.Size)
+	} else {
+		options["percent"] = dbus.MakeVariant(o.Percent)
+	}
+	if o.Metadata {
+		options["metadata"] = dbus.MakeVariant(true)
+	}
+	return runJob[*api.Pool](ctx, c, nil, "ExtendPool", name, options)
+}
+
 // PrunePolicy deletes the sets of a policy that its retention does not keep. What could not be deleted says so in its verdict.
 func (c *Client) PrunePolicy(ctx context.Context, policy string) ([]api.Verdict, error) {
 	return runJob[[]api.Verdict](ctx, c, nil, "PrunePolicy", policy)

@@ -36,6 +36,7 @@ type Extension struct {
 	Limit    uint64   // bytes that it has at most; 0: no limit
 	Reserve  Share    // of the volume group that stays free; nil: nothing
 	Spares   []string // devices that the group may be given when it has no room
+	Whole    bool     // or not at all: the limit and the room would not do for a part
 }
 
 // Extended is what came of it.
@@ -133,6 +134,9 @@ func growth(inventory *lvm.Inventory, pool string, x Extension) (uint64, error) 
 		if left < vg.ExtentSize {
 			return 0, fmt.Errorf("%w: %s, and the limit is %s", ErrLimit, mebibytes(now), mebibytes(x.Limit))
 		}
+		if x.Whole && want > left {
+			return 0, fmt.Errorf("%w: it has %s, and can have %s", ErrLimit, mebibytes(now), mebibytes(x.Limit))
+		}
 		want = min(want, left/vg.ExtentSize*vg.ExtentSize)
 	}
 	var keep uint64
@@ -140,7 +144,7 @@ func growth(inventory *lvm.Inventory, pool string, x Extension) (uint64, error) 
 		keep = x.Reserve.Of(vg.Size)
 	}
 	room := vg.Free - min(vg.Free, keep)
-	if room < vg.ExtentSize {
+	if room < vg.ExtentSize || x.Whole && room < want {
 		return 0, fmt.Errorf("%w: volume group %s has %s free, and %s are to be kept (vgextend %s DEVICE)", ErrNoRoom, vg.Name, mebibytes(vg.Free), mebibytes(keep), vg.Name)
 	}
 	return now + min(want, room/vg.ExtentSize*vg.ExtentSize), nil

@@ -31,6 +31,9 @@ func TestGrowth(t *testing.T) {
 		{name: "no room", free: 3, x: Extension{By: percent(20)}, err: ErrNoRoom},
 		{name: "all room is reserve", free: 100, x: Extension{By: percent(20), Reserve: percent(10)}, err: ErrNoRoom},
 		{name: "above the reserve", free: 110, x: Extension{By: percent(20), Reserve: percent(10)}, want: 108},
+		{name: "the whole", free: 100, x: Extension{By: size(100), Whole: true}, want: 200},
+		{name: "not a part", free: 99, x: Extension{By: size(100), Whole: true}, err: ErrNoRoom},
+		{name: "not a part to the limit", free: 400, x: Extension{By: size(100), Limit: 150 * mib, Whole: true}, err: ErrLimit},
 	} {
 		inventory := &lvm.Inventory{
 			VGs: []lvm.VG{{Name: "vg", Size: 1000 * mib, Free: c.free * mib, ExtentSize: 4 * mib}},

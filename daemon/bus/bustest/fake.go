@@ -380,6 +380,41 @@ func (f *Fake) Pools(context.Context) ([]api.Pool, error) {
 		Level: "ok", Trend: api.Trend{FullIn: 76 * time.Hour}, MetadataTrend: api.Trend{Steady: true}}}, nil
 }
 
+// ShowPool implements api.Service.
+func (f *Fake) ShowPool(ctx context.Context, name string) (*api.PoolDetails, error) {
+	pools, _ := f.Pools(ctx)
+	if name != pools[0].Name {
+		return nil, api.Errorf(api.NotFound, "no pool %q", name)
+	}
+	at := time.Date(2026, 11, 20, 11, 46, 53, 0, time.UTC)
+	return &api.PoolDetails{Pool: pools[0], Since: at, Extension: "Fermata, by 20% from warning on",
+		Acts:      []api.PoolAct{{Time: at, Act: "extend-data", Outcome: "ok", Level: "warning", Detail: "from 80 to 100 GiB"}},
+		Snapshots: []api.PoolSnapshot{{Name: "vg/data.20261120T114653_7f3a", Set: "20261120T114653_7f3a", Policy: "db", Volume: "vg/data", Created: at}}}, nil
+}
+
+// MeasurePool implements api.Service.
+func (f *Fake) MeasurePool(ctx context.Context, name string) (*api.PoolDetails, error) {
+	p, err := f.ShowPool(ctx, name)
+	if err == nil {
+		p.Snapshots[0].Share = &api.PoolShare{Mapped: 20 << 30, Own: 3 << 30}
+	}
+	return p, err
+}
+
+// ExtendPool implements api.Service.
+func (f *Fake) ExtendPool(ctx context.Context, name string, o api.ExtendOptions) (*api.Pool, error) {
+	p, err := f.ShowPool(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	to := &p.Size
+	if o.Metadata {
+		to = &p.MetadataSize
+	}
+	*to += o.Size + uint64(o.Percent/100*float64(*to))
+	return &p.Pool, nil
+}
+
 // Volumes implements api.Service.
 func (f *Fake) Volumes(context.Context) ([]api.Volume, error) {
 	disk := func(name, number string) api.Node {
