@@ -44,6 +44,7 @@ var stages = []stage{
 	{name: "guest 5.10", turn: 2, kernel: "5.10", args: []string{"-skip", long + "|TestDM$|TestThin$|TestArray$"}, folders: kernelFolders},
 	{name: "prometheus 6.1", turn: 1, kernel: "6.1", systemd: true, args: []string{"-run", "TestPrometheus", "./lab/system"}},
 	{name: "providers 6.1", turn: 2, kernel: "6.1", args: []string{"-run", long}, folders: []string{"dm/provider", "cmd/fermata-provider-array"}},
+	{name: "pools that fill up 6.1", turn: 2, kernel: "6.1", systemd: true, args: []string{"-run", "TestActs", "./lab/system"}},
 	{name: "root 6.1", turn: 3, kernel: "6.1", systemd: true, root: true, args: []string{"-run", "TestRootVolume", "./lab/system"}},
 	{name: "power cuts 6.1", turn: 3, kernel: "6.1", systemd: true, cuts: 10, args: []string{"-run", "TestPowerCut", "./lab/system"}},
 	{name: "power cut of a guest", turn: 3, args: []string{"-run", "TestGuestCrashSet", "./lab"}},
@@ -73,7 +74,7 @@ var kernelFolders = []string{"dm", "fsfreeze", "hooks/child", "cmd/fermata-provi
 const guestTests = "^TestGuest"
 
 // apart are tests of the whole daemon with stages of their own.
-const apart = "TestOrder|TestRootVolume|TestCrashMatrix|TestPowerCut|TestSoak|TestTorture|TestHooksFromHell|TestLVMLockHeld|TestOtherHost|TestMariaDBSets|TestPostgreSQLSets|TestKeyValue|TestServiceWriter|TestUnitWriter|TestDiskStopsAnswering|TestNothingElseInTheWindow|TestRecover|TestPrometheus|TestBrokenHolds"
+const apart = "TestOrder|TestRootVolume|TestCrashMatrix|TestPowerCut|TestSoak|TestTorture|TestHooksFromHell|TestLVMLockHeld|TestOtherHost|TestMariaDBSets|TestPostgreSQLSets|TestKeyValue|TestServiceWriter|TestUnitWriter|TestDiskStopsAnswering|TestNothingElseInTheWindow|TestRecover|TestPrometheus|TestBrokenHolds|TestActs"
 
 // kinds are tests of the whole daemon over the kinds of volumes that the others leave out.
 const kinds = "TestPlugin|TestBtrfs|TestDMVolume|TestEveryKind|TestNamesWithoutUdev|TestMixedSet|TestRawVolume|TestPoolFilledAfterArming|TestReadOnlyFilesystem"
