@@ -138,6 +138,7 @@ lint: ## gofmt, go vet, staticcheck, shellcheck
 install: build ## the programs and units, below DESTDIR
 	install -D -m 0755 -t $(DESTDIR)/usr/bin bin/fermata bin/fermata-writer
 	install -D -m 0755 -t $(DESTDIR)/usr/libexec/fermata bin/fermatad bin/fermata-guard bin/fermata-exporter
+	install -D -m 0755 -t $(DESTDIR)/usr/lib/systemd/system-generators bin/fermata-generator
 	install -D -m 0755 -t $(DESTDIR)/usr/lib/fermata/providers bin/fermata-provider-btrfs bin/fermata-provider-array
 	@grep -v '^#' systemd/install.txt | while read -r from to mode; do \
 		test -z "$$from" || install -D -m "$$mode" "$$from" "$(DESTDIR)$$to" || exit 1; done

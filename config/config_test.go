@@ -185,6 +185,7 @@ consistency: filesystem
 on_failure: degrade
 limits: {freeze: 1s}
 retry: {count: 2, wait: 1m}
+schedule: {at: [daily, "*:0/15"], persistent: false, on_failure: alert@%n.service}
 retention: {keep_last: 3, keep_daily: unlimited, keep_within: 1y2m3d4h, keep_labels: [a, b=1], minimum: 0, time_zone: Europe/Berlin}
 labels: {tier: gold, example.org/owner: 7}
 `},
@@ -253,11 +254,13 @@ labels: {tier: gold, example.org/owner: 7}
 		Name: "db", Description: "The database,\nall of it\n",
 		Volumes: []string{"/srv/db", "/dev/vg/wal"}, Writers: []string{"postgresql", "web"}, Provider: "thin",
 		Consistency: ConsistencyFilesystem, Method: MethodCopyOnWrite, OnFailure: OnFailureDegrade, Limits: dbLimits,
-		Retry: Retry{2, time.Minute}, Retention: kept, Labels: map[string]string{"tier": "gold", "example.org/owner": "7"},
+		Retry: Retry{2, time.Minute}, Schedule: Schedule{At: []string{"daily", "*:0/15"}, RandomizedDelay: 90 * time.Second, OnFailure: "alert@%n.service", Interval: 15 * time.Minute},
+		Retention: kept, Labels: map[string]string{"tier": "gold", "example.org/owner": "7"},
 		File: "/etc/fermata/policies.d/db.yaml",
 	})
 	check("plain", c.Policies["plain"], Policy{
 		Name: "plain", Volumes: []string{"/srv"}, Consistency: ConsistencyFilesystem, Method: MethodCopyOnWrite, OnFailure: OnFailureAbort,
+		Schedule: Schedule{Persistent: true},
 		Limits: limits, Retry: Retry{Wait: 10 * time.Second}, Retention: Retention{Minimum: 1}, File: "/etc/fermata/policies.d/plain.yaml",
 	})
 }

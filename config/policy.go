@@ -58,6 +58,7 @@ type Policy struct {
 	OnFailure   OnFailure         // default abort; degrade never goes below Consistency
 	Limits      Limits            // the daemon's, where the policy does not set its own
 	Retry       Retry             // after a broken hold or a time-out
+	Schedule    Schedule          // when it runs by itself
 	Retention   Retention         // which sets are kept
 	Labels      map[string]string // at most 64, for requesters to find sets by
 	File        string            // where it was read from
@@ -82,7 +83,7 @@ const leastRate = 64 << 10
 // defaultPolicy is a policy file's content before it is read.
 func defaultPolicy(name string, limits Limits) Policy {
 	return Policy{Name: name, Method: MethodCopyOnWrite, OnFailure: OnFailureAbort, Limits: limits, Retry: Retry{Wait: 10 * time.Second},
-		Retention: Retention{Minimum: 1}}
+		Schedule: Schedule{Persistent: true}, Retention: Retention{Minimum: 1}}
 }
 
 var policySchema = mapping(
@@ -107,6 +108,7 @@ var policySchema = mapping(
 		key("count", func(r *Retry) *int { return &r.Count }, integer(0, 10)),
 		key("wait", func(r *Retry) *time.Duration { return &r.Wait }, duration(0, time.Hour)),
 	)),
+	key("schedule", func(p *Policy) *Schedule { return &p.Schedule }, scheduleSchema),
 	key("retention", func(p *Policy) *Retention { return &p.Retention }, retentionSchema),
 	key("labels", func(p *Policy) *map[string]string { return &p.Labels }, dictionary(checkLabel, text("a text", 256), 64)),
 )
@@ -143,6 +145,7 @@ func (c *Config) checkPolicy(d *decoder, p *Policy) {
 	case p.Method != MethodClone && d.has("clone") && !d.broken("method"):
 		d.warnf("clone", "this has no effect without method: clone")
 	}
+	checkSchedule(d, &p.Schedule)
 	checkRetention(d, p.Retention)
 	for i, name := range p.Writers {
 		if name == "" {

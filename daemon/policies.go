@@ -17,7 +17,7 @@ func (d *Daemon) Policies() []api.Policy {
 		p := d.o.Config.Policies[name]
 		x := api.Policy{
 			Name: name, Description: p.Description, Volumes: p.Volumes, Writers: p.Writers,
-			Consistency: string(p.Consistency), Method: string(p.Method), Prunes: !p.Retention.Empty(),
+			Consistency: string(p.Consistency), Method: string(p.Method), Prunes: !p.Retention.Empty(), Schedule: p.Schedule.At, Interval: p.Schedule.Interval,
 		}
 		d.mu.Lock()
 		x.LastRun = d.runs[name]

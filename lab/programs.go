@@ -17,6 +17,7 @@ import (
 var programDirs = map[string]string{
 	"fermata":                "/usr/bin",
 	"fermata-writer":         "/usr/bin",
+	"fermata-generator":      "/usr/lib/systemd/system-generators",
 	"fermata-provider-array": "/usr/lib/fermata/providers",
 	"fermata-provider-btrfs": "/usr/lib/fermata/providers",
 }

@@ -121,7 +121,7 @@ func TestInstallIsComplete(t *testing.T) {
 	}
 	var present []string
 	for _, e := range entries {
-		if n := e.Name(); n != "install.txt" && !strings.HasSuffix(n, ".go") {
+		if n := e.Name(); !e.IsDir() && n != "install.txt" && !strings.HasSuffix(n, ".go") {
 			present = append(present, n)
 		}
 	}

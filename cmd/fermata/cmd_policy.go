@@ -21,6 +21,7 @@ var policyList = list[api.Policy]{
 		{name: "sets", help: "how many sets of it exist", right: true, value: func(p api.Policy) string { return strconv.Itoa(p.Sets) }},
 		{name: "last", help: "when the newest good one was taken", value: func(p api.Policy) string { return instant(p.Last) }},
 		{name: "prunes", help: "whether its retention drops sets", value: func(p api.Policy) string { return yes(p.Prunes) }},
+		{name: "schedule", help: "when it runs by itself", value: func(p api.Policy) string { return words(p.Schedule) }},
 		{name: "problem", help: "why it is disabled", value: func(p api.Policy) string { return p.Problem }},
 		{name: "last_run", help: "how the last request for a set ended, since the daemon started", wide: true, value: lastRequest},
 		{name: "consistency", help: "the least that is acceptable", wide: true, value: func(p api.Policy) string { return p.Consistency }},
@@ -66,8 +67,8 @@ func verdictReasons(v api.Verdict) string {
 }
 
 func policyCommand(a *app) *cobra.Command {
-	return noun(&cobra.Command{Use: "policy VERB", Short: "See the policies, run one, drop the sets that one does not keep"},
-		inventory(a, "List the policies", policyList, (*client.Client).Policies), policyRunCommand(a), policyPruneCommand(a))
+	return noun(&cobra.Command{Use: "policy VERB", Short: "See the policies, run one, drop the sets that one does not keep, have systemd run them"},
+		inventory(a, "List the policies", policyList, (*client.Client).Policies), policyRunCommand(a), policyPruneCommand(a), policyApplyCommand(a))
 }
 
 func policyPruneCommand(a *app) *cobra.Command {

@@ -250,8 +250,11 @@ type Policy struct {
 	Writers     []string `json:"writers,omitempty"`
 	Consistency string   `json:"consistency,omitempty"` // the least that is acceptable
 	Method      string   `json:"method,omitempty"`
-	Prunes      bool     `json:"prunes,omitempty"` // its retention drops sets
-	Sets        int      `json:"sets"`             // that exist, taken by this host
+	Prunes      bool     `json:"prunes,omitempty"`   // its retention drops sets
+	Schedule    []string `json:"schedule,omitempty"` // calendar expressions (systemd.time(7))
+	// Interval is the longest time between two runs by the schedule; 0 without one.
+	Interval time.Duration `json:"interval_ns,omitempty"`
+	Sets     int           `json:"sets"` // that exist, taken by this host
 	// Last is when the newest of them was taken that is not damaged.
 	Last time.Time `json:"last,omitzero"`
 	// LastRun is how the last request for a set of it ended, since the daemon started.

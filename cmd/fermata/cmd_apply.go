@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+
+	"github.com/coreos/go-systemd/v22/dbus"
+	"github.com/spf13/cobra"
+
+	"github.com/fermata-project/fermata/config"
+	"github.com/fermata-project/fermata/daemon/api"
+	"github.com/fermata-project/fermata/systemd/timers"
+)
+
+func policyApplyCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "apply",
+		Short: "Have systemd run the policies by their schedules",
+		Long: `Have systemd run the policies by the schedules that stand in their files: check the configuration, have systemd's
+generator make the timers anew, start those that are new, and stop those whose schedule is gone. Timers that
+somebody has enabled by hand stay. At boot all this happens by itself.
+
+Exit status: 1 if the configuration has errors, and nothing is changed.`,
+		Example: "  fermata policy apply && systemctl list-timers 'fermata-policy@*'",
+		Args:    exactly(0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return cannot("apply the schedules", a.applySchedules(cmd.Context()))
+		},
+	}
+}
+
+// applied is what policy apply prints with --json.
+type applied struct {
+	Timers  []string `json:"timers"`
+	Stopped []string `json:"stopped"`
+}
+
+func (a *app) applySchedules(ctx context.Context) error {
+	c, err := config.Load(configDir)
+	if err == nil {
+		err = errors.Join(asErrors(c.Problems.Errors())...)
+	}
+	if err != nil {
+		return api.Errorf(api.Invalid, "%w", err)
+	}
+	s, err := dbus.NewSystemConnectionContext(ctx)
+	if err != nil {
+		return fmt.Errorf("cannot reach systemd: %w", err)
+	}
+	defer s.Close()
+	if err := s.ReloadContext(ctx); err != nil {
+		return fmt.Errorf("cannot have systemd's generators run: %w", err)
+	}
+	result := applied{Timers: []string{}, Stopped: []string{}}
+	for _, name := range slices.Sorted(maps.Keys(c.Policies)) {
+		if len(c.Policies[name].Schedule.At) > 0 {
+			result.Timers = append(result.Timers, timers.Unit(name))
+		}
+	}
+	if result.Stopped, err = stale(ctx, s, result.Timers); err != nil {
+		return err
+	}
+	for _, unit := range result.Stopped {
+		if err := finished(ctx, unit, "stop", s.StopUnitContext); err != nil {
+			return err
+		}
+	}
+	for _, unit := range result.Timers { // started anew: one that runs does not notice a new schedule
+		if err := finished(ctx, unit, "restart", s.RestartUnitContext); err != nil {
+			return err
+		}
+	}
+	return a.printApplied(result)
+}
+
+// stale are the timers that run, are not wanted, and that nobody has enabled.
+func stale(ctx context.Context, s *dbus.Conn, wanted []string) ([]string, error) {
+	units, err := s.ListUnitsByPatternsContext(ctx, []string{"active"}, []string{timers.Unit("*")})
+	if err != nil {
+		return nil, fmt.Errorf("cannot list the timers: %w", err)
+	}
+	stale := []string{}
+	for _, u := range units {
+		p, err := s.GetUnitPropertyContext(ctx, u.Name, "UnitFileState")
+		if err != nil {
+			return nil, fmt.Errorf("cannot look at %s: %w", u.Name, err)
+		}
+		if state, _ := p.Value.Value().(string); !slices.Contains(wanted, u.Name) && state != "enabled" && state != "enabled-runtime" {
+			stale = append(stale, u.Name)
+		}
+	}
+	slices.Sort(stale)
+	return stale, nil
+}
+
+// finished waits until systemd has done something to a unit.
+func finished(ctx context.Context, unit, verb string, do func(context.Context, string, string, chan<- string) (int, error)) error {
+	done := make(chan string, 1)
+	_, err := do(ctx, unit, "replace", done)
+	if err == nil {
+		select {
+		case result := <-done:
+			if result != "done" {
+				err = fmt.Errorf("%s; see systemctl status %s", result, unit)
+			}
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("cannot %s %s: %w", verb, unit, err)
+	}
+	return nil
+}
+
+func (a *app) printApplied(r applied) error {
+	if a.json {
+		return a.printJSON(r)
+	}
+	for _, unit := range r.Timers {
+		fmt.Fprintln(a.out, "runs", unit)
+	}
+	for _, unit := range r.Stopped {
+		fmt.Fprintln(a.out, "stopped", unit)
+	}
+	if len(r.Timers)+len(r.Stopped) == 0 {
+		fmt.Fprintf(a.out, "no policy in %s has a schedule\n", path.Join(configDir, "policies.d"))
+	}
+	return nil
+}
+
+func asErrors(problems config.Problems) []error {
+	var errs []error
+	for _, p := range problems {
+		errs = append(errs, p)
+	}
+	return errs
+}
