@@ -261,7 +261,7 @@ labels: {tier: gold, example.org/owner: 7}
 	check("plain", c.Policies["plain"], Policy{
 		Name: "plain", Volumes: []string{"/srv"}, Consistency: ConsistencyFilesystem, Method: MethodCopyOnWrite, OnFailure: OnFailureAbort,
 		Schedule: Schedule{Persistent: true},
-		Limits: limits, Retry: Retry{Wait: 10 * time.Second}, Retention: Retention{Minimum: 1}, File: "/etc/fermata/policies.d/plain.yaml",
+		Limits:   limits, Retry: Retry{Wait: 10 * time.Second}, Retention: Retention{Minimum: 1}, File: "/etc/fermata/policies.d/plain.yaml",
 	})
 }
 

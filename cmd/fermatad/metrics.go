@@ -3,8 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
-	"maps"
-	"slices"
+	"time"
 
 	"github.com/fermata-project/fermata/config"
 	"github.com/fermata-project/fermata/daemon"
@@ -32,8 +31,12 @@ func newWatch(c *config.Config, control *dm.Control, events *dm.Events, changed 
 
 // newMetrics makes the daemon's metrics.
 func newMetrics(c *config.Config, d *daemon.Daemon, watch *pools.Watch) *metrics.Metrics {
+	policies := map[string]time.Duration{}
+	for name, p := range c.Policies {
+		policies[name] = p.Schedule.Interval
+	}
 	return metrics.New(metrics.Facts{
-		Version: version, Policies: slices.Sorted(maps.Keys(c.Policies)), Pools: watch.State,
+		Version: version, Policies: policies, Pools: watch.State,
 		Sets: d.Known, Frozen: d.Frozen, Problems: func() int { return len(d.Problems()) },
 	})
 }

@@ -19,8 +19,10 @@ import (
 
 // Facts are what is read at each scrape. None of them may wait for anything.
 type Facts struct {
-	Version  string
-	Policies []string // that are configured, so that they are there before their first set
+	Version string
+	// Policies are those that are configured, so that they are there before their first set, with the longest time between two
+	// runs by their schedule; 0 without one.
+	Policies map[string]time.Duration
 	Sets     func() []api.Manifest
 	Pools    func() pools.State
 	Frozen   func() daemon.Frozen
@@ -74,7 +76,7 @@ func New(f Facts) *Metrics {
 	}
 	m.MustRegister(m.sets, m.duration, m.window, m.phase, m.writer, m.writerFailures, m.released,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), present{f}, m.acts)
-	for _, policy := range f.Policies {
+	for policy := range f.Policies {
 		m.sets.WithLabelValues(policy, "ok")
 		m.window.WithLabelValues(policy)
 	}

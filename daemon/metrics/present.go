@@ -29,6 +29,7 @@ var (
 	damaged    = gauge("snapshot_sets_damaged", "Finished sets that have lost a snapshot: it overflowed, or somebody removed it.", "policy")
 	oldest     = gauge("snapshot_sets_oldest_timestamp_seconds", "When the oldest set was taken that exists.", "policy")
 	lastTaken  = gauge("policy_last_success_timestamp_seconds", "When the newest set was taken that exists and is not damaged; 0 if there is none.", "policy")
+	interval   = gauge("policy_interval_seconds", "The longest time between two runs by the policy's schedule; 0 without one.", "policy")
 	seen       = gauge("pools_seen_timestamp_seconds", "When pools and copy-on-write areas were looked at last.")
 	unseen     = gauge("pools_unseen", "1 if something kept the daemon from seeing all of them; see fermata status.")
 	poolSize   = gauge("pool_size_bytes", "Size of a thin pool's data or metadata.", "pool", "part")
@@ -43,7 +44,7 @@ var (
 
 // Describe tells what there can be.
 func (p present) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{info, problems, frozen, since, setCount, damaged, oldest, lastTaken, seen, unseen,
+	for _, d := range []*prometheus.Desc{info, problems, frozen, since, setCount, damaged, oldest, lastTaken, interval, seen, unseen,
 		poolSize, poolUsed, poolFull, poolLevel, cowCount, cowFill, cowFull, cowInvalid} {
 		out <- d
 	}
@@ -85,8 +86,9 @@ func (p present) collectSets(put putter, sets []api.Manifest) {
 		oldest, newest time.Time
 	}
 	sums := map[string]*sum{}
-	for _, policy := range p.Policies {
+	for policy, every := range p.Policies {
 		sums[policy] = &sum{}
+		put(interval, every.Seconds(), policy)
 	}
 	for _, m := range sets { // oldest first
 		s := sums[m.Policy]

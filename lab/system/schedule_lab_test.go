@@ -23,7 +23,9 @@ func TestSchedule(t *testing.T) {
 	timers := func() string {
 		return labtest.Run(t, "systemctl", "list-units", "--type=timer", "--state=active", "--plain", "--no-legend", "fermata-policy@*")
 	}
-	t.Cleanup(func() { labtest.Run(t, "systemctl", "stop", "fermata-policy@often.timer", "fermata-policy@often.service") })
+	t.Cleanup(func() {
+		labtest.Run(t, "systemctl", "stop", "fermata-policy@often.timer", "fermata-policy@often.service")
+	})
 
 	policy("schedule: Mon..Fry 8:00\n")
 	if a := fermata(t, "policy", "apply"); a.status != 2 || !strings.Contains(a.stderr, `often.yaml:2:11: schedule: "Mon..Fry 8:00" is no calendar expression: "Mon..Fry" is no day of the week`) {
