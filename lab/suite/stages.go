@@ -24,6 +24,8 @@ type stage struct {
 	cuts    int      // how often its tests may cut the guest's power
 	turn    int      // the day on which it runs, from 1 to turns; 0: on every day
 	args    []string
+	tests   string // of the whole daemon, that no other stage runs
+	rest    bool   // the tests of the whole daemon that no other stage runs
 	// folders whose packages are tested that have files *_lab_test.go: those are for guests.
 	folders []string
 }
@@ -32,30 +34,30 @@ type stage struct {
 // than a change should wait: go run ./lab/suite -all runs them all.
 var stages = []stage{
 	{name: "host", alone: true, args: []string{"-skip", guestTests, "./..."}},
-	{name: "system 6.1", kernel: "6.1", systemd: true, args: []string{"-skip", apart + "|" + kinds + "|" + elsewhere, "./lab/system"}},
-	{name: "order 6.12", kernel: "6.12", systemd: true, env: []string{"FERMATA_ORDER_SETS=10"}, args: []string{"-run", "Order$", "./lab/system"}},
-	{name: "mixed order 6.1", kernel: "6.1", systemd: true, env: []string{"FERMATA_ORDER_SETS=20"}, args: []string{"-run", "TestOrderMixed|TestOrderUnheld", "./lab/system"}},
-	{name: "crash matrix 6.1", kernel: "6.1", systemd: true, args: []string{"-run", "TestCrashMatrix", "./lab/system"}},
+	{name: "system 6.1", kernel: "6.1", systemd: true, rest: true},
+	{name: "order 6.12", kernel: "6.12", systemd: true, env: []string{"FERMATA_ORDER_SETS=10"}, tests: "TestOrder$|TestInOrder"},
+	{name: "mixed order 6.1", kernel: "6.1", systemd: true, env: []string{"FERMATA_ORDER_SETS=20"}, tests: "TestOrderMixed|TestOrderUnheld"},
+	{name: "crash matrix 6.1", kernel: "6.1", systemd: true, tests: "TestCrashMatrix"},
 	{name: "guest 6.1", kernel: "6.1", args: []string{"-skip", long}, folders: []string{"dm", "fsfreeze", "cmd"}},
-	{name: "kinds 6.1", turn: 6, kernel: "6.1", systemd: true, args: []string{"-run", kinds, "./lab/system"}},
+	{name: "kinds 6.1", turn: 6, kernel: "6.1", systemd: true, tests: kinds},
 	{name: "system 6.12", kernel: "6.12", systemd: true, env: []string{"FERMATA_ORDER_SETS=2"}, args: []string{"-run", short + "|" + elsewhere, "./lab/system"}},
 	{name: "system 5.10", kernel: "5.10", systemd: true, env: []string{"FERMATA_ORDER_SETS=2"}, args: []string{"-run", short, "./lab/system"}},
 	{name: "guest 6.12", turn: 1, kernel: "6.12", args: []string{"-skip", long + "|TestDM$|TestThick$"}, folders: kernelFolders},
 	{name: "guest 5.10", turn: 2, kernel: "5.10", args: []string{"-skip", long + "|TestDM$|TestThin$|TestArray$"}, folders: kernelFolders},
-	{name: "prometheus 6.1", turn: 1, kernel: "6.1", systemd: true, args: []string{"-run", "TestPrometheus", "./lab/system"}},
+	{name: "policies 6.1", turn: 1, kernel: "6.1", systemd: true, tests: "TestPrometheus|TestPolicyRun|TestSchedule|TestCalendar"},
 	{name: "providers 6.1", turn: 2, kernel: "6.1", args: []string{"-run", long}, folders: []string{"dm/provider", "cmd/fermata-provider-array"}},
-	{name: "pools that fill up 6.1", turn: 2, kernel: "6.1", systemd: true, args: []string{"-run", "TestActs", "./lab/system"}},
-	{name: "root 6.1", turn: 3, kernel: "6.1", systemd: true, root: true, args: []string{"-run", "TestRootVolume", "./lab/system"}},
-	{name: "power cuts 6.1", turn: 3, kernel: "6.1", systemd: true, cuts: 10, args: []string{"-run", "TestPowerCut", "./lab/system"}},
+	{name: "root 6.1", turn: 3, kernel: "6.1", systemd: true, root: true, tests: "TestRootVolume"},
+	{name: "power cuts 6.1", turn: 3, kernel: "6.1", systemd: true, cuts: 10, tests: "TestPowerCut"},
 	{name: "power cut of a guest", turn: 3, args: []string{"-run", "TestGuestCrashSet", "./lab"}},
-	{name: "what does not return 6.1", turn: 4, kernel: "6.1", systemd: true, args: []string{"-run", "TestHooksFromHell|TestLVMLockHeld|TestDiskStopsAnswering", "./lab/system"}},
-	{name: "window 6.1", turn: 4, kernel: "6.1", systemd: true, args: []string{"-run", "TestNothingElseInTheWindow", "./lab/system"}},
-	{name: "other hosts 6.1", turn: 4, kernel: "6.1", systemd: true, args: []string{"-run", "TestOtherHost", "./lab/system"}},
-	{name: "writers 6.1", turn: 5, kernel: "6.1", systemd: true, env: []string{"FERMATA_WRITER_SETS=1"}, args: []string{"-run", "TestMariaDBSets|TestPostgreSQLSets|TestKeyValue", "./lab/system"}},
-	{name: "broken holds 6.1", turn: 6, kernel: "6.1", systemd: true, args: []string{"-run", "TestBrokenHolds", "./lab/system"}},
-	{name: "services 6.1", turn: 5, kernel: "6.1", systemd: true, args: []string{"-run", "TestServiceWriter|TestUnitWriter", "./lab/system"}},
-	{name: "recover 6.1", turn: 5, kernel: "6.1", systemd: true, args: []string{"-run", "TestRecover", "./lab/system"}},
-	{name: "soak 6.1", turn: 5, kernel: "6.1", systemd: true, env: []string{"FERMATA_SOAK_SETS=8"}, args: []string{"-run", "TestSoak", "./lab/system"}},
+	{name: "what does not return 6.1", turn: 4, kernel: "6.1", systemd: true, tests: "TestHooksFromHell|TestLVMLockHeld|TestDiskStopsAnswering"},
+	{name: "window 6.1", turn: 4, kernel: "6.1", systemd: true, tests: "TestNothingElseInTheWindow"},
+	{name: "other hosts 6.1", turn: 4, kernel: "6.1", systemd: true, tests: "TestOtherHost"},
+	{name: "writers 6.1", turn: 5, kernel: "6.1", systemd: true, env: []string{"FERMATA_WRITER_SETS=1"}, tests: "TestMariaDBSets|TestPostgreSQLSets|TestKeyValue"},
+	{name: "broken holds 6.1", turn: 6, kernel: "6.1", systemd: true, tests: "TestBrokenHolds"},
+	{name: "services 6.1", turn: 5, kernel: "6.1", systemd: true, tests: "TestServiceWriter|TestUnitWriter"},
+	{name: "recover 6.1", turn: 5, kernel: "6.1", systemd: true, tests: "TestRecover"},
+	{name: "soak 6.1", turn: 5, kernel: "6.1", systemd: true, env: []string{"FERMATA_SOAK_SETS=8"}, tests: "TestSoak"},
+	{name: "pools that fill up 6.1", turn: 5, kernel: "6.1", systemd: true, tests: "TestActs"},
 	{name: "recipes 6.1", turn: 3, kernel: "6.1", folders: []string{"hooks"}},
 	{name: "page", turn: 6, args: []string{"-tags=browser", "-run=TestBrowser", "./daemon/page"}},
 	{name: "lab", args: []string{"-run", guestTests, "-skip", "TestGuestCrashSet", "./lab"}},
@@ -72,9 +74,6 @@ var kernelFolders = []string{"dm", "fsfreeze", "hooks/child", "cmd/fermata-provi
 
 // guestTests are the lab's own tests that boot guests, from the host.
 const guestTests = "^TestGuest"
-
-// apart are tests of the whole daemon with stages of their own.
-const apart = "TestOrder|TestRootVolume|TestCrashMatrix|TestPowerCut|TestSoak|TestTorture|TestHooksFromHell|TestLVMLockHeld|TestOtherHost|TestMariaDBSets|TestPostgreSQLSets|TestKeyValue|TestServiceWriter|TestUnitWriter|TestDiskStopsAnswering|TestNothingElseInTheWindow|TestRecover|TestPrometheus|TestBrokenHolds|TestActs"
 
 // kinds are tests of the whole daemon over the kinds of volumes that the others leave out.
 const kinds = "TestPlugin|TestBtrfs|TestDMVolume|TestEveryKind|TestNamesWithoutUdev|TestMixedSet|TestRawVolume|TestPoolFilledAfterArming|TestReadOnlyFilesystem"
@@ -98,7 +97,7 @@ func (s stage) run(lab string) tally {
 	if err != nil {
 		return tally{failed: []string{s.name}, text: map[string]string{s.name: err.Error() + "\n"}}
 	}
-	c := exec.Command("go", slices.Concat(args, s.args, packages)...)
+	c := exec.Command("go", slices.Concat(args, s.args, s.selection(), packages)...)
 	c.Env = append(os.Environ(), s.environment()...)
 	c.Stderr = os.Stderr
 	out, err := c.StdoutPipe()
@@ -117,6 +116,23 @@ func (s stage) run(lab string) tally {
 		t.fail(s.name, "no test ran\n")
 	}
 	return t
+}
+
+// selection are go test's arguments for tests of the whole daemon.
+func (s stage) selection() []string {
+	switch {
+	case s.tests != "":
+		return []string{"-run", s.tests, "./lab/system"}
+	case s.rest:
+		others := []string{elsewhere, "TestTorture"} // which is for hours
+		for _, other := range stages {
+			if other.tests != "" {
+				others = append(others, other.tests)
+			}
+		}
+		return []string{"-skip", strings.Join(others, "|"), "./lab/system"}
+	}
+	return nil
 }
 
 // labPackages finds the packages with tests for guests below folders of the repository, which is the working directory.
