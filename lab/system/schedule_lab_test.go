@@ -42,7 +42,7 @@ func TestSchedule(t *testing.T) {
 
 	labtest.Run(t, "systemctl", "stop", "fermata-policy@often.timer") // for the daemon is started anew, which a run would notice
 	eventually(t, "the last run ends", func() bool {
-		return labtest.Run(t, "systemctl", "show", "-P", "ActiveState", "fermata-policy@often.service") == "inactive"
+		return labtest.Run(t, "systemctl", "show", "-P", "ActiveState", "fermata-policy@often.service") == "inactive\n"
 	})
 	policy("schedule: {at: yearly}\n")
 	must(t, "policy", "apply")
