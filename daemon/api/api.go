@@ -402,6 +402,7 @@ type Service interface {
 	// CreateSet takes a set, or plans it. Progress is called with each phase that begins, and must not block.
 	CreateSet(ctx context.Context, r Request, progress func(phase string)) (*Manifest, error)
 	Quiescer
+	Lender
 	WriterTester
 	Sets() []Manifest // newest last
 	DeleteSet(ctx context.Context, id string) error

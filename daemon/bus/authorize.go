@@ -18,6 +18,8 @@ const (
 	Create Action = "create"
 	// Quiesce volumes and writers, for as long as a requester wants.
 	Quiesce Action = "quiesce"
+	// Use a snapshot set: have one taken, mounted, and deleted afterwards.
+	Use Action = "use"
 	// Delete a snapshot set.
 	Delete Action = "delete"
 	// Mount a snapshot set, or unmount it.

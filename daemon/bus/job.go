@@ -19,9 +19,9 @@ func (l *link) job() iface {
 			{name: "Cancel", fn: l.cancelJob,
 				doc: "Asks the job to undo what it did and end. Its requester may, and who may start such a job."},
 			{name: "WaitHeld", action: Read, out: "held", fn: l.waitHeld,
-				doc: "Returns true as soon as a job of kind quiesce holds, and false when it has ended without having held."},
+				doc: "Returns true as soon as a job of kind quiesce holds, or one of kind use has mounted its set, and false when it has ended without."},
 			{name: "Release", in: "done", fn: l.releaseJob,
-				doc: "Ends the hold of a job of kind quiesce; done says whether what it was for has been done, and the writers are told. " +
+				doc: "Ends the hold of a job of kind quiesce, or the use of a set; done says whether what it was for has been done, and the writers are told. " +
 					"Its requester may, and who may start such a job. Wait says whether the hold lasted until then."},
 		},
 		signals: []signal{
@@ -33,7 +33,7 @@ func (l *link) job() iface {
 }
 
 var jobTable = []property{
-	prop("Kind", "const", "create, delete, mount, umount, resize, verify, report, prune, extend-pool, measure-pool or quiesce.", func(j *job) string { return j.kind }),
+	prop("Kind", "const", "create, delete, mount, umount, resize, verify, report, prune, extend-pool, measure-pool, quiesce or use.", func(j *job) string { return j.kind }),
 	prop("State", "true", "running or done.", func(j *job) string {
 		if j.isDone() {
 			return "done"
@@ -41,9 +41,17 @@ var jobTable = []property{
 		return "running"
 	}),
 	prop("Phase", "true", "The phase of the transaction that began last.", (*job).currentPhase),
+	prop("Set", "false", "The set that a job of kind use has mounted.", func(j *job) string { return deref(j.set.Load()) }),
 	prop("Outcome", "true", "Empty while the job runs; then ok, or the class of the error.", func(j *job) string { return j.ending().outcome }),
 	prop("Error", "true", "The error's text.", func(j *job) string { return j.ending().err }),
 	prop("Result", "true", "The result, as JSON.", func(j *job) string { return j.ending().result }),
+}
+
+func deref(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
 }
 
 // ending is the report of a job that is done, and an empty one of one that is not.
@@ -69,7 +77,7 @@ func (l *link) waitJob(c call) (outcome, errText, result string, err error) {
 }
 
 // actionOf is what one must be allowed to, to start a job of a kind.
-var actionOf = map[string]Action{"create": Create, "delete": Delete, "prune": Delete, "mount": Mount, "umount": Mount, "resize": Resize, "extend-pool": ExtendPool, "measure-pool": ExtendPool, "verify": Verify, "report": Report, "quiesce": Quiesce, "writer-test": Create}
+var actionOf = map[string]Action{"create": Create, "delete": Delete, "prune": Delete, "mount": Mount, "umount": Mount, "resize": Resize, "extend-pool": ExtendPool, "measure-pool": ExtendPool, "verify": Verify, "report": Report, "quiesce": Quiesce, "use": Use, "writer-test": Create}
 
 func (l *link) cancelJob(c call) error {
 	j, err := l.jobs.find(c.path)

@@ -31,12 +31,13 @@ const outcomeOK = "ok"
 // job is one piece of long work.
 type job struct {
 	number uint64
-	kind   string // create, delete, mount, umount, resize, quiesce
+	kind   string // create, delete, mount, umount, resize, quiesce, use and others
 	owner  dbus.Sender
 	bound  atomic.Bool // cancelled when its owner leaves the bus
 	cancel context.CancelFunc
 	phase  atomic.Pointer[string]
-	hold   *hold // of a job of kind quiesce
+	hold   *hold                  // of a job of kind quiesce or use
+	set    atomic.Pointer[string] // that is used
 
 	done   chan struct{} // closed at the end; what follows is set before
 	ended  time.Time

@@ -42,6 +42,10 @@ func (l *link) manager() iface {
 				doc: "Holds writers and filesystems without a snapshot, until the job's method Release is called, and for_ns at most. " +
 					"Options: policy s, volumes as, writers as, writers_only b, for_ns t (nanoseconds, at most a minute), consistency s, fail_if_busy b, " +
 					"detach b. The job's result is a manifest in state released."},
+			{name: "UseSet", action: Use, in: "options", out: "job", fn: l.useSet,
+				doc: "Takes a set, or finds one (set s), mounts it (target s, writable b), and waits for the job's method Release; then reports to the " +
+					"writers how it went, unmounts the set, and deletes it, unless it was there before or keep b says otherwise; also when the requester " +
+					"leaves the bus. The other options are those of CreateSet. The job's result is the manifest."},
 			{name: "DeleteSet", action: Delete, in: "id", out: "job", fn: l.deleteSet,
 				doc: "Deletes a set. A set is named by its id, a prefix of one id only, \"latest\" or \"latest:POLICY\"."},
 			{name: "MountSet", action: Mount, in: "id options", out: "job", fn: l.mountSet,

@@ -44,7 +44,7 @@ var stages = []stage{
 	{name: "system 5.10", kernel: "5.10", systemd: true, env: []string{"FERMATA_ORDER_SETS=2"}, args: []string{"-run", short, "./lab/system"}},
 	{name: "guest 6.12", turn: 1, kernel: "6.12", args: []string{"-skip", long + "|TestDM$|TestThick$"}, folders: kernelFolders},
 	{name: "guest 5.10", turn: 2, kernel: "5.10", args: []string{"-skip", long + "|TestDM$|TestThin$|TestArray$"}, folders: kernelFolders},
-	{name: "policies 6.1", turn: 1, kernel: "6.1", systemd: true, tests: "TestPrometheus|TestPolicyRun|TestSchedule|TestCalendar"},
+	{name: "policies 6.1", turn: 1, kernel: "6.1", systemd: true, tests: "TestPrometheus|TestPolicyRun|TestSchedule|TestCalendar|TestExec"},
 	{name: "providers 6.1", turn: 2, kernel: "6.1", args: []string{"-run", long}, folders: []string{"dm/provider", "cmd/fermata-provider-array"}},
 	{name: "root 6.1", turn: 3, kernel: "6.1", systemd: true, root: true, tests: "TestRootVolume"},
 	{name: "power cuts 6.1", turn: 3, kernel: "6.1", systemd: true, cuts: 10, tests: "TestPowerCut"},

@@ -2,6 +2,7 @@ package bustest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -27,6 +28,7 @@ type Fake struct {
 	sets      []api.Manifest
 	requests  []api.Request
 	holds     []api.QuiesceRequest
+	uses      []api.UseRequest
 	released  []bool
 	cancelled int
 	number    int
@@ -149,6 +151,53 @@ func (f *Fake) CreateSet(ctx context.Context, r api.Request, progress func(strin
 
 // Quiesce implements api.Service. By policy: "slow" never holds, "broken" fails while it holds, "degraded" and the
 // others hold until they are released.
+// UseSet takes a set, mounts it, and keeps it until it is released.
+func (f *Fake) UseSet(ctx context.Context, r api.UseRequest, u api.Use, progress func(string)) (*api.Manifest, error) {
+	id := r.Set
+	if id == "" {
+		m, err := f.CreateSet(ctx, r.Request, progress)
+		if err != nil {
+			return nil, err
+		}
+		id = m.ID
+	}
+	if _, err := f.MountSet(ctx, id, r.Mount); err != nil {
+		return nil, err
+	}
+	f.mu.Lock()
+	f.uses = append(f.uses, r)
+	f.mu.Unlock()
+	u.Mounted(id)
+	var done bool
+	var err error
+	select {
+	case done = <-u.Release:
+	case <-ctx.Done():
+		err = api.Errorf(api.Cancelled, "set %s was not released", id)
+	}
+	f.mu.Lock()
+	f.released = append(f.released, done)
+	f.mu.Unlock()
+	var m api.Manifest
+	for _, x := range f.Sets() {
+		if x.ID == id {
+			m = x
+		}
+	}
+	err = errors.Join(err, f.UmountSet(ctx, id))
+	if r.Set == "" && !r.Keep {
+		err = errors.Join(err, f.DeleteSet(ctx, id))
+	}
+	return &m, err
+}
+
+// Uses are the requests that UseSet was given.
+func (f *Fake) Uses() []api.UseRequest {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return append([]api.UseRequest(nil), f.uses...)
+}
+
 func (f *Fake) Quiesce(ctx context.Context, r api.QuiesceRequest, h api.Hold, progress func(string)) (*api.Manifest, error) {
 	progress("prepare")
 	f.mu.Lock()
