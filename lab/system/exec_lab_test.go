@@ -27,8 +27,8 @@ func TestExec(t *testing.T) {
 			mounts, err := os.ReadFile("/proc/self/mounts")
 			return err == nil && len(sets(t)) == 0 && snapshotLVs(t) == "" && !strings.Contains(string(mounts), "/run/fermata/exec")
 		})
-		if _, err := os.Stat("/run/fermata/exec/db"); err == nil {
-			t.Error("its directories are left")
+		if left, err := os.ReadDir("/run/fermata/exec/db"); err != nil || len(left) > 0 {
+			t.Errorf("left are %v, %v", left, err)
 		}
 	}
 
