@@ -71,20 +71,21 @@ type Daemon struct {
 
 	changeLimit, undoLimit, letGo time.Duration
 
-	mu        sync.Mutex // guards what follows; never held across anything slow
-	contents  catalog.Contents
-	listed    map[string][]provider.Snapshot // by provider, when it could last be asked
-	unlisted  error                          // why not all of them could be asked the last time
-	undone    map[string]error               // sets that could not be undone, and why
-	running   *transaction
-	recovered []string
-	problems  []string
-	history   map[string]past           // of writers, by name
-	runs      map[string]*api.PolicyRun // the last of each policy
-	clones    []*cloning
-	written   map[string]uint64      // bytes to volumes before their last set, by volumeKey
-	asides    map[string]hooks.Phase // what is done beside finished sets, by set
-	tidying   bool                   // tidyLater is at work
+	mu           sync.Mutex // guards what follows; never held across anything slow
+	contents     catalog.Contents
+	listed       map[string][]provider.Snapshot // by provider, when it could last be asked
+	unlisted     error                          // why not all of them could be asked the last time
+	undone       map[string]error               // sets that could not be undone, and why
+	running      *transaction
+	recovered    []string
+	problems     []string
+	history      map[string]past           // of writers, by name
+	runs         map[string]*api.PolicyRun // the last of each policy
+	clones       []*cloning
+	autoextended map[string]autoextended // by pool
+	written      map[string]uint64       // bytes to volumes before their last set, by volumeKey
+	asides       map[string]hooks.Phase  // what is done beside finished sets, by set
+	tidying      bool                    // tidyLater is at work
 }
 
 // New makes a daemon; Start makes it ready.
@@ -105,7 +106,7 @@ func New(o Options) *Daemon {
 		life:    context.Background(),
 
 		changeLimit: changeLimit, undoLimit: undoLimit, letGo: letGo,
-		written: map[string]uint64{},
+		written: map[string]uint64{}, autoextended: map[string]autoextended{},
 	}
 	if o.Watch != nil {
 		d.keeper = acts.New(o.Watch, d.act, o.Config.Daemon.Pools.Acts, d.acted, o.Log)

@@ -143,11 +143,21 @@ func (d *Daemon) extendArea(ctx context.Context, area pools.Pool) (string, error
 	if err := d.leftToDmeventd(ctx, p, area.Name); err != nil {
 		return "", err
 	}
+	u, ok := p.(provider.Usager)
+	if !ok {
+		return "", fmt.Errorf("%s is not extended: %w: provider %s does not tell how large it is", area.Name, acts.ErrNothing, p.Name())
+	}
+	size := func() uint64 { return d.usagesOf(ctx, p, u, []provider.Snapshot{s})[usageKey(s)].Size }
+	before := size()
 	by := d.o.Config.Daemon.Pools.Acts.Extend.By.Of(area.Data.Size)
 	if err := d.resizeOne(ctx, s, api.ResizeOptions{Size: by, Grow: true}); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("by %d bytes", by), nil
+	after := size()
+	if after <= before { // no area is larger than a copy of the volume needs
+		return "", fmt.Errorf("%s is not extended: %w: it has all that it can use", area.Name, acts.ErrNothing)
+	}
+	return fmt.Sprintf("from %d to %d bytes", before, after), nil
 }
 
 func (d *Daemon) snapshotNamed(name string) (provider.Snapshot, bool) {

@@ -349,3 +349,41 @@ func TestExtendPool(t *testing.T) {
 		t.Errorf("no room: %v", err)
 	}
 }
+
+// withArea is a provider whose snapshots have a copy-on-write area of size bytes that can grow to most.
+type withArea struct {
+	provider.Provider
+	size *uint64
+	most uint64
+}
+
+func (p withArea) Usage(provider.Snapshot) (provider.Usage, error) {
+	return provider.Usage{Size: *p.size, Used: *p.size / 2}, nil
+}
+
+func (p withArea) Resize(_ context.Context, _ provider.Snapshot, size uint64) error {
+	*p.size = max(*p.size, min(size, p.most))
+	return nil
+}
+
+// An area is extended to what it can use, and no act is said to be done that did nothing: it would be repeated for ever.
+func TestExtendArea(t *testing.T) {
+	d := newWorld(t).daemon()
+	size := uint64(100)
+	for i, x := range d.o.Providers {
+		if x.Name() == "alpha" {
+			d.o.Providers[i] = withArea{x, &size, 170}
+		}
+	}
+	if err := d.refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	d.o.Config.Daemon.Pools.Acts.Extend.By = config.Space{Percent: 50}
+	for i, want := range []string{"from 100 to 150 bytes", "from 150 to 170 bytes", ""} {
+		a := acts.Act{Kind: acts.ExtendCOW, Pool: pools.Pool{Name: "alpha/a." + oldSet, Space: dm.Space{Type: "snapshot", Data: dm.Fill{Used: size, Size: size}}}}
+		said, err := d.act(t.Context(), a)
+		if said != want || (err == nil) != (want != "") || want == "" && !errors.Is(err, acts.ErrNothing) {
+			t.Errorf("%d: %q, %v; want %q", i, said, err, want)
+		}
+	}
+}

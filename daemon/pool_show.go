@@ -61,25 +61,53 @@ func (d *Daemon) snapshotsIn(pool string) []api.PoolSnapshot {
 	return out
 }
 
-// whoExtends says in words who extends a thin pool.
-func (d *Daemon) whoExtends(ctx context.Context, pool string) string {
+// autoextended is what LVM said when it was asked last whether dmeventd extends a pool.
+type autoextended struct {
+	auto bool
+	at   time.Time
+}
+
+// autoextendedFor is how long that is believed: whoever may look at pools must not keep LVM busy by that.
+const autoextendedFor = time.Minute
+
+// autoextends asks whether dmeventd extends a pool.
+func (d *Daemon) autoextends(ctx context.Context, pool string) (bool, error) {
+	d.mu.Lock()
+	last := d.autoextended[pool]
+	d.mu.Unlock()
+	if time.Since(last.at) < autoextendedFor {
+		return last.auto, nil
+	}
 	p, e := d.extender()
 	a, ok := e.(provider.Autoextender)
 	if !ok {
-		return ""
+		return false, nil
 	}
 	release, err := d.turn.take(ctx, true)
 	if err != nil {
-		return "not known while something is being done"
+		return false, err
 	}
 	defer release()
 	ctx, cancel := reading(ctx)
 	defer cancel()
 	var auto bool
 	x := call{key: "autoextend " + p.Name(), what: "the question who extends " + pool, fail: "see who extends " + pool, grace: time.Second}
-	err = d.calls.do(ctx, x, func() (err error) { auto, err = a.Autoextended(ctx, pool); return err })
+	if err := d.calls.do(ctx, x, func() (err error) { auto, err = a.Autoextended(ctx, pool); return err }); err != nil {
+		return false, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.autoextended[pool] = autoextended{auto, time.Now()}
+	return auto, nil
+}
+
+// whoExtends says in words who extends a thin pool.
+func (d *Daemon) whoExtends(ctx context.Context, pool string) string {
+	auto, err := d.autoextends(ctx, pool)
 	c := d.o.Config.Daemon.Pools.Acts
 	switch {
+	case api.Of(err) == api.Busy:
+		return "not known while something is being done"
 	case err != nil:
 		return "not known: " + err.Error()
 	case auto:

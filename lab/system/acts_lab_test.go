@@ -222,6 +222,7 @@ func TestActsDelete(t *testing.T) {
 				ids = append(ids, takeRaw(t, args...).ID)
 				scatter(t, 64)
 			}
+			measured(t, ids)
 			// What fills the pool is nobody's to delete.
 			for i := 0; ; i++ {
 				if level(t) == "critical" || level(t) == "exhausted" {
@@ -259,6 +260,32 @@ func TestActsDelete(t *testing.T) {
 				t.Errorf("%v deletions are counted", n)
 			}
 		})
+	}
+}
+
+// measured looks what each set has in vg/pool, each of which has what was overwritten after it, and extends it by hand.
+func measured(t testing.TB, ids []string) {
+	t.Helper()
+	var p api.PoolDetails
+	decode(t, must(t, "pool", "show", "vg/pool", "--shares", "--json"), &p)
+	if len(p.Snapshots) != len(ids) || p.Level != "ok" || p.Extension != "nobody" {
+		t.Fatalf("the pool is %+v", p)
+	}
+	for i, s := range p.Snapshots {
+		if s.Set != ids[i] || s.Share == nil || s.Share.Mapped != 64*mib || s.Share.Own < mib/2 || s.Share.Own > 4*mib {
+			t.Errorf("set %d: %+v, %+v", i, s, s.Share)
+		}
+	}
+	if status := labtest.Run(t, "dmsetup", "status", "vg-pool-tpool"); strings.Fields(status)[6] != "-" {
+		t.Errorf("a snapshot of the metadata is left: %s", status)
+	}
+	var after []api.Pool
+	decode(t, must(t, "pool", "extend", "vg/pool", "--by", "8M", "--json"), &after)
+	if len(after) != 1 || after[0].Size != p.Size+8*mib {
+		t.Errorf("extended by hand: %+v", after)
+	}
+	if a := fermata(t, "pool", "extend", "vg/pool", "--by", "1T"); a.status != 1 || !strings.Contains(a.stderr, "vgextend") {
+		t.Errorf("extended by more than there is: %d, %s", a.status, a.stderr)
 	}
 }
 
