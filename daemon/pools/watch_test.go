@@ -266,3 +266,31 @@ func TestJudge(t *testing.T) {
 		}
 	}
 }
+
+// Whoever has changed something does not wait for the watch to look by itself, and is not kept waiting by one that has ended.
+func TestRefresh(t *testing.T) {
+	watched(t, func(h *host, w *Watch, changes func() string) {
+		h.set(false, pool("vg-pool-tpool", 850, 10))
+		if err := w.Refresh(context.Background()); err != nil || len(w.State().Pools) != 1 {
+			t.Errorf("%v, %+v", err, w.State())
+		}
+		if p := w.State().Pools[0].Parts; p != (Parts{Warning, OK}) {
+			t.Errorf("its parts are at %v", p)
+		}
+		select {
+		case <-w.Looked():
+		default:
+			t.Error("nobody is told")
+		}
+	})
+	h := &host{event: make(chan struct{})}
+	w := New(h, h, limits, func(Change) {}, slog.New(slog.DiscardHandler))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := w.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Refresh(t.Context()); err == nil {
+		t.Error("a watch that has ended looks")
+	}
+}

@@ -142,13 +142,13 @@ func TestActsWarn(t *testing.T) {
 // A pool that may be extended is, with a spare device when its group has no room, and no write fails meanwhile.
 func TestActsExtend(t *testing.T) {
 	smallGroup(t, 250)
-	smallPool(t, "pool", 100, 4)
+	smallPool(t, "pool", 100, 2)
 	spare := labtest.Disks(t)[1]
 	labtest.Run(t, "dd", "if=/dev/zero", "of="+spare, "bs=1M", "count=1", "status=none", "conv=fsync")
 	told := listen(t)
 	configure(t, map[string]string{"fermata.yaml": "pools:\n  extend: {at: warning, by: 50%, spares: {vg: [/dev/nosuch, " + spare + "]}}\n" + withHook})
 	must(t, "status")
-	fillPool(t, 0, 600, 100, nil)
+	fillPool(t, 0, 400, 100, nil)
 	if got := told("pool"); got["extend-data ok"].IsZero() {
 		t.Errorf("told of %v\n%s", got, journal(t))
 	}
@@ -169,7 +169,7 @@ func TestActsExtend(t *testing.T) {
 			break
 		}
 		labtest.Try(t, "lvcreate", "-qq", "-s", "-n", fmt.Sprintf("s%d", i), "vg/v") // LVM refuses at 75 % of the metadata
-		scatter(t, 600)
+		scatter(t, 400)
 	}
 	eventually(t, "the metadata are extended", func() bool { return !told("pool")["extend-metadata ok"].IsZero() })
 	if after := labtest.Run(t, "lvs", "--noheadings", "-o", "lv_metadata_size", "--units", "m", "vg/pool"); after == before {
