@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -124,6 +126,7 @@ func failedVerdicts(verdicts []api.Verdict) error {
 // policyRunCommand takes a set and then drops what the policy does not keep: what a timer calls.
 func policyRunCommand(a *app) *cobra.Command {
 	var ifBusy string
+	var jitter time.Duration
 	cmd := &cobra.Command{
 		Use:   "run POLICY",
 		Short: "Take a set by a policy, then delete those that its retention does not keep",
@@ -138,6 +141,12 @@ Exit status: as for snapshot create; 1 also if a set could not be deleted.`,
 			fail, err := parseIfBusy(ifBusy)
 			if err != nil {
 				return usage(cmd, "%w", err)
+			}
+			if jitter < 0 || jitter > maxJitter {
+				return usage(cmd, "--jitter %s is not between 0 and %s", jitter, maxJitter)
+			}
+			if err := pause(cmd.Context(), jitter); err != nil {
+				return cannot("run policy "+args[0], err)
 			}
 			return a.with(cmd, "run policy "+args[0], func(ctx context.Context, c *client.Client) error {
 				r := api.Request{Policy: args[0], FailIfBusy: fail}
@@ -159,5 +168,23 @@ Exit status: as for snapshot create; 1 also if a set could not be deleted.`,
 		},
 	}
 	ifBusyFlag(cmd, &ifBusy, "a set")
+	cmd.Flags().DurationVar(&jitter, "jitter", 0, "begin up to `TIME` later, so that hosts which share storage do not all begin at once")
 	return cmd
+}
+
+const maxJitter = 24 * time.Hour
+
+// pause waits for a random part of a time.
+func pause(ctx context.Context, most time.Duration) error {
+	if most == 0 {
+		return nil
+	}
+	t := time.NewTimer(rand.N(most))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return api.Errorf(api.Cancelled, "cancelled while it waited for its time: %w", context.Cause(ctx))
+	}
 }
