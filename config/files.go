@@ -107,7 +107,7 @@ func (r *fileReader) file(path string, distrust error) source {
 	case r.root && distrust != nil:
 		s.err = distrust
 	case r.root:
-		s.err = ownership.Entry(info)
+		s.err = ownership.Opened(f)
 	}
 	if s.err != nil {
 		return s

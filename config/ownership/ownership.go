@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // ErrUntrusted says that somebody other than root could change something.
@@ -113,7 +115,7 @@ func check(path string, strict bool) error {
 	if !strict && info.IsDir() && info.Mode()&fs.ModeSticky != 0 {
 		err = owner(info)
 	} else {
-		err = Entry(info)
+		err = entry(info, func(b []byte) (int, error) { return unix.Lgetxattr(path, acl, b) })
 	}
 	what := "file"
 	if info.IsDir() {
@@ -125,9 +127,21 @@ func check(path string, strict bool) error {
 	return nil
 }
 
-// Entry is nil if root owns a file or folder, and neither a group other than root's nor others may write it. It says nothing of
+// Opened is nil if root owns an open file, and neither a group other than root's nor others may write it. It says nothing of
 // the folders above.
-func Entry(info fs.FileInfo) error {
+func Opened(f *os.File) error {
+	info, err := f.Stat()
+	if err != nil {
+		return fmt.Errorf("cannot check the file: %w", bare(err))
+	}
+	return entry(info, func(b []byte) (int, error) { return unix.Fgetxattr(int(f.Fd()), acl, b) })
+}
+
+// acl is the attribute that has a file's access control list. Where there is one, the mode shows as the group's rights what
+// anybody may have who is named in it (acl(5)).
+const acl = "system.posix_acl_access"
+
+func entry(info fs.FileInfo, readACL func([]byte) (int, error)) error {
 	if err := owner(info); err != nil {
 		return err
 	}
@@ -135,7 +149,16 @@ func Entry(info fs.FileInfo) error {
 	if mode&0o002 != 0 || mode&0o020 != 0 && info.Sys().(*syscall.Stat_t).Gid != 0 {
 		return untrusted(fmt.Sprintf("mode %04o lets others than root write: run chmod go-w on it", mode))
 	}
-	return nil
+	if mode&0o020 == 0 {
+		return nil
+	}
+	switch n, err := readACL(nil); {
+	case errors.Is(err, unix.ENODATA) || errors.Is(err, unix.EOPNOTSUPP) || err == nil && n == 0:
+		return nil
+	case err != nil:
+		return fmt.Errorf("cannot read its access control list: %w", err)
+	}
+	return untrusted("its access control list may let others than root write: run setfacl -b, or chmod go-w, on it")
 }
 
 func owner(info fs.FileInfo) error {

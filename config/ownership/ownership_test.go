@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // As root: who may have touched what. As somebody else nothing of one's own is
@@ -164,11 +166,56 @@ func TestEntry(t *testing.T) {
 		{fakeInfo{0o644, nil}, "its owner is not known"},
 	} {
 		got := ""
-		if err := Entry(c.info); err != nil {
+		if err := entry(c.info, func([]byte) (int, error) { return 0, unix.ENODATA }); err != nil {
 			got = err.Error()
 		}
 		if got != c.want {
 			t.Errorf("%v: %q, want %q", c.info, got, c.want)
+		}
+	}
+}
+
+// An access control list gives rights to whom it names, and the mode shows them as those of the group.
+func TestAccessControlList(t *testing.T) {
+	if os.Geteuid() != 0 {
+		return // nothing of one's own is to be trusted anyway
+	}
+	list := func(mask byte) []byte { // version 2; the owner, user 1, the group, the mask, others
+		b := []byte{2, 0, 0, 0}
+		for _, e := range [][3]byte{{1, 7, 0xff}, {2, 7, 1}, {4, 5, 0xff}, {0x10, mask, 0xff}, {0x20, 5, 0xff}} {
+			id := []byte{e[2], 0, 0, 0}
+			if e[2] == 0xff {
+				id = []byte{0xff, 0xff, 0xff, 0xff}
+			}
+			b = append(append(b, e[0], 0, e[1], 0), id...)
+		}
+		return b
+	}
+	for mask, ok := range map[byte]bool{7: false, 5: true} {
+		dir := t.TempDir()
+		file := hook(t, subdir(t, dir), 0o755)
+		for _, listed := range []string{file, filepath.Dir(file)} {
+			if err := unix.Setxattr(listed, acl, list(mask), 0); err != nil {
+				t.Fatal(err)
+			}
+			if err := File(file); (err == nil) != ok {
+				t.Errorf("File() with mask %o on %s = %v", mask, listed, err)
+			}
+			if err := Directory(filepath.Dir(file)); listed != file && (err == nil) != ok {
+				t.Errorf("Directory() with mask %o = %v", mask, err)
+			}
+			f, err := os.Open(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := Opened(f); (err == nil) != (ok || listed != file) || err != nil && !errors.Is(err, ErrUntrusted) {
+				t.Errorf("Opened() with mask %o on %s = %v", mask, listed, err)
+			}
+			f.Close()
+			if err := unix.Removexattr(listed, acl); err != nil {
+				t.Fatal(err)
+			}
+			mode(t, listed, 0o755)
 		}
 	}
 }

@@ -198,6 +198,60 @@ func TestWriterLeavesTheBus(t *testing.T) {
 	}
 }
 
+// A service that leaves while it is asked is known to have left at once, in every phase; only in a hold does that cost more
+// than the phase.
+func TestWriterLeavesWhileAsked(t *testing.T) {
+	phases := []string{"prepare", "freeze", "thaw", "abort", "post"}
+	for _, at := range phases {
+		t.Run(at, func(t *testing.T) {
+			r := startRegistering(t, bustest.Anybody, nil)
+			a, conn := &app{}, r.dial()
+			service := a.writer("stock")
+			leave := func(context.Context, dbuswriter.Event) (map[string]any, error) { return nil, conn.Close() }
+			for phase, f := range map[string]*dbuswriter.Func{"prepare": &service.Prepare, "freeze": &service.Freeze, "thaw": &service.Thaw, "abort": &service.Abort, "post": &service.Post} {
+				if phase == at {
+					*f = leave
+				}
+			}
+			r.serve(service, conn)
+			w := r.await("stock")
+			ask := map[string]func(context.Context, hooks.Event) (hooks.Answer, error){
+				"prepare": w.Prepare, "freeze": w.Freeze, "thaw": w.Thaw, "post": w.Post,
+				"abort": func(ctx context.Context, ev hooks.Event) (hooks.Answer, error) {
+					return hooks.Answer{}, w.Abort(ctx, ev)
+				},
+			}
+			begin := time.Now()
+			for _, phase := range phases {
+				if phase == "abort" && at != "abort" {
+					continue
+				}
+				_, err := ask[phase](t.Context(), hooks.Event{})
+				if phase != at {
+					if err != nil {
+						t.Fatalf("%s: %v", phase, err)
+					}
+					continue
+				}
+				if err == nil || errors.Is(err, hooks.ErrHoldLost) != (at == "thaw") || !strings.Contains(err.Error(), "has left the bus") {
+					t.Errorf("%s: %v", phase, err)
+				}
+				break
+			}
+			if took := time.Since(begin); took > 5*time.Second { // the shortest time limit is 10 s
+				t.Errorf("it was waited for %v", took)
+			}
+			if err := w.Holding(); err == nil {
+				t.Error("it holds")
+			}
+			if err := w.Close(); err != nil {
+				t.Error(err)
+			}
+			r.eventually("it is forgotten", func() bool { return len(r.registry.List()) == 0 })
+		})
+	}
+}
+
 func (r registering) must(err error) {
 	r.Helper()
 	if err != nil {

@@ -83,6 +83,13 @@ func (d *database) held(t *testing.T, r recipe.Recipe) (prepared, frozen map[str
 // acknowledged.
 func (d *database) load(t *testing.T, table string) (acknowledged *atomic.Int64, stop func()) {
 	t.Helper()
+	acknowledged, _, stop = d.watchedLoad(t, table)
+	return acknowledged, stop
+}
+
+// watchedLoad is load that also takes down the longest time, in nanoseconds, that a row took.
+func (d *database) watchedLoad(t *testing.T, table string) (acknowledged, longest *atomic.Int64, stop func()) {
+	t.Helper()
 	c, err := configure(Options{Socket: d.socket})
 	if err != nil {
 		t.Fatal(err)
@@ -91,20 +98,22 @@ func (d *database) load(t *testing.T, table string) (acknowledged *atomic.Int64,
 	if err != nil {
 		t.Fatal(err)
 	}
-	acknowledged = &atomic.Int64{}
+	acknowledged, longest = &atomic.Int64{}, &atomic.Int64{}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() {
 		for ctx.Err() == nil {
+			begin := time.Now()
 			if err := s.exec(context.Background(), fmt.Sprintf("INSERT INTO shop.%s VALUES (%d)", table, acknowledged.Load())); err != nil {
 				ended <- fmt.Errorf("the load on %s: %w", table, err)
 				return
 			}
+			longest.Store(max(longest.Load(), int64(time.Since(begin))))
 			acknowledged.Add(1)
 		}
 		ended <- nil
 	}()
-	return acknowledged, func() {
+	return acknowledged, longest, func() {
 		cancel()
 		if err := <-ended; err != nil {
 			t.Error(err)
@@ -256,6 +265,7 @@ func TestLongStatement(t *testing.T) {
 				t.Fatal(err)
 			}
 			end := d.occupy(t, test.statement)
+			_, longest, stop := d.watchedLoad(t, "a")
 			begin := time.Now()
 			_, err := d.phase(r, hooks.PhaseFreeze)
 			if took := time.Since(begin); took > 2*test.limit { // some for a slow machine; the statement takes longer
@@ -263,6 +273,12 @@ func TestLongStatement(t *testing.T) {
 			}
 			if err == nil || !strings.Contains(err.Error(), "cannot lock: "+test.at) || !strings.Contains(err.Error(), "has been running a statement for") {
 				t.Errorf("Freeze() = %v", err)
+			}
+			stop() // which waits for the row that is under way
+			if stalled := time.Duration(longest.Load()); stalled > 2*test.limit {
+				t.Errorf("others had to wait for %s while the lock was waited for", stalled)
+			} else {
+				t.Logf("others waited for %s at most", stalled)
 			}
 			begin = time.Now()
 			d.must(t, "INSERT INTO shop.a VALUES (1)", "CREATE TABLE shop.y (n INT)")
