@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/fermata-project/fermata/hooks"
 	"github.com/fermata-project/fermata/hooks/recipe"
@@ -21,7 +22,11 @@ func (w *writer) Verify(ctx context.Context, r hooks.Request) (map[string]any, e
 	if err != nil {
 		return nil, err
 	}
-	program, err := recipe.FindProgram(w.options.BinDirectory, "redis-"+i.check, "valkey-"+i.check)
+	names := []string{"redis-" + i.check, "valkey-" + i.check} // either reads the other's files, of its age
+	if r.Prepared["server"] == "valkey" {
+		slices.Reverse(names)
+	}
+	program, err := recipe.FindProgram(w.options.BinDirectory, names...)
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,27 @@ import (
 	"github.com/fermata-project/fermata/hooks"
 )
 
+// Of two that are installed, the server's own checker is taken.
+func TestChecker(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"redis-check-rdb", "valkey-check-rdb"} {
+		script := "#!/bin/sh\necho " + name + "; exit 1\n"
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(script), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "dump.rdb"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, server := range []string{"redis", "valkey"} {
+		w := &writer{options: Options{BinDirectory: dir}}
+		_, err := w.Verify(t.Context(), hooks.Request{Event: hooks.Event{Prepared: map[string]any{"server": server, "directory": dir, "rdb_file": "dump.rdb"}}})
+		if err == nil || !strings.Contains(err.Error(), "it said: "+server+"-check-rdb") {
+			t.Errorf("of %s: %v", server, err)
+		}
+	}
+}
+
 func TestOpenImage(t *testing.T) {
 	dir := t.TempDir()
 	touch := func(name string) {
