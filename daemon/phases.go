@@ -312,12 +312,15 @@ func (t *transaction) whileFrozen(act func() error) error {
 	return err
 }
 
-func (t *transaction) verify(context.Context) error {
+func (t *transaction) verify(ctx context.Context) error {
 	for _, p := range t.parts {
 		t.win.evidence.providers = append(t.win.evidence.providers, p.Verify())
 	}
 	if err := t.win.evidence.verdict(); err != nil {
 		return err
+	}
+	if err := t.writers.StillInactive(ctx); err != nil {
+		return classed(api.Broken, err)
 	}
 	return t.claim()
 }

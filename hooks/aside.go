@@ -65,7 +65,7 @@ func (c *process) struck(ctx context.Context) error {
 }
 
 func (s *session) Ask(ctx context.Context, phase Phase, ev Event) (a Answer, err error) {
-	one := &session{spec: s.spec, program: s.program, over: make(chan struct{})}
+	one := s.again()
 	if err = one.start(ev); err == nil {
 		a, err = one.ask(ctx, phase, ev)
 		err = errors.Join(err, one.Close())

@@ -233,6 +233,48 @@ func TestGroupHolding(t *testing.T) {
 	}
 }
 
+// An application that is started between prepare and thaw was held by nobody.
+func TestGroupStillInactive(t *testing.T) {
+	for _, test := range []struct {
+		name, writer  string
+		change        func(*fake)
+		lost          string
+		states, asked string
+	}{
+		{"it still is", "a:back-end", func(*fake) {}, "", "a=inactive b=released", "prepare a , prepare b , freeze b , thaw b ok, prepare a "},
+		{"it was started", "a:back-end", func(f *fake) { f.inactive = false }, "was started meanwhile", "a=failed b=released", ""},
+		{"it cannot be told", "a:back-end", func(f *fake) { f.inactive, f.fail[PhasePrepare] = false, errNo }, errNo.Error(), "a=failed b=released", ""},
+		{"one that may fail", "a:back-end:degrade", func(f *fake) { f.inactive = false }, "", "a=failed b=released", ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var d diary
+			fakes := cast(&d, test.writer, "b:back-end")
+			fakes["a"].inactive = true
+			g := groupOf(fakes, 0)
+			ctx := t.Context()
+			if err := errors.Join(g.Prepare(ctx), g.Freeze(ctx), g.Thaw(ctx, OutcomeOK)); err != nil {
+				t.Fatal(err)
+			}
+			test.change(fakes["a"])
+			err := g.StillInactive(ctx)
+			if (err == nil) != (test.lost == "") || err != nil && (!errors.Is(err, ErrHoldLost) || !strings.Contains(err.Error(), test.lost)) {
+				t.Errorf("StillInactive() = %v, want %q", err, test.lost)
+			}
+			states := fmt.Sprintf("a=%s b=%s", g.States()["a"], g.States()["b"])
+			if states != test.states || (len(g.Reasons()) > 0) != (test.name == "one that may fail") {
+				t.Errorf("%s, reasons %v", states, g.Reasons())
+			}
+			if err := g.Abort(ctx, OutcomeFailed); err != nil || slices.Contains(d.lines, "abort a failed") != (test.states[2:8] == "failed") {
+				t.Errorf("Abort() = %v, calls %q", err, d.lines)
+			}
+			slices.Sort(d.lines[:2])
+			if got := strings.Join(d.lines[:min(5, len(d.lines))], ", "); test.asked != "" && got != test.asked {
+				t.Errorf("calls %q, want %q", got, test.asked)
+			}
+		})
+	}
+}
+
 func TestGroupTotalLimit(t *testing.T) {
 	var d diary
 	fakes := cast(&d, "a:front-end", "b:back-end", "c:system")

@@ -46,7 +46,12 @@ func newSession(spec Spec, argv []string) (Writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &session{spec: spec, program: p, over: make(chan struct{})}, nil
+	return (&session{spec: spec, program: p}).again(), nil
+}
+
+// again is the same writer, with a child of its own.
+func (s *session) again() *session {
+	return &session{spec: s.spec, program: s.program, over: make(chan struct{})}
 }
 
 func (s *session) Spec() Spec { return s.spec }

@@ -415,6 +415,37 @@ func TestSessionInactive(t *testing.T) {
 	}
 }
 
+// It is asked again by a child of its own, and what that does to get ready is let go.
+func TestStillInactive(t *testing.T) {
+	for _, session := range []bool{true, false} {
+		dir := t.TempDir()
+		up, log := filepath.Join(dir, "up"), filepath.Join(dir, "log")
+		w := script(t, "while read -r phase x; do if test $phase = abort -o -e "+up+"; then echo ok; else echo inactive it is down; fi; done; echo let go >>"+log)
+		if !session {
+			w = hooks.Spec{Name: "w", Timeouts: quick, Commands: map[hooks.Phase][]string{hooks.PhaseFreeze: {"true"}, hooks.PhaseThaw: {"true"},
+				hooks.PhasePrepare: {"sh", "-c", "test -e " + up + " || exit 3"}, hooks.PhaseAbort: {"sh", "-c", "echo let go >>" + log}}}
+		}
+		w.Required = true
+		g := hooks.NewGroup([]hooks.Writer{newWriter(t, w)}, unique(t), 0)
+		ctx := t.Context()
+		if err := errors.Join(g.Prepare(ctx), g.Freeze(ctx), g.Thaw(ctx, hooks.OutcomeOK), g.StillInactive(ctx)); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(up, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := g.StillInactive(ctx); !errors.Is(err, hooks.ErrHoldLost) || !strings.Contains(err.Error(), "was started meanwhile") {
+			t.Errorf("session %v: StillInactive() = %v", session, err)
+		}
+		if err := errors.Join(g.Abort(ctx, hooks.OutcomeFailed), g.Close()); err != nil {
+			t.Error(err)
+		}
+		if b, err := os.ReadFile(log); err != nil || !strings.Contains(string(b), "let go") {
+			t.Errorf("session %v: %q, %v", session, b, err)
+		}
+	}
+}
+
 // Whatever happened before, thaw and abort come through.
 func TestSessionThawAndAbortUnprepared(t *testing.T) {
 	w := newWriter(t, testWriterSpec(t, ""))

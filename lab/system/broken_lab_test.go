@@ -40,6 +40,7 @@ func TestBrokenHolds(t *testing.T) {
 		t.Fatal(err)
 	}
 	redisServer(t, point+"/redis")
+	t.Cleanup(func() { labtest.Try(t, "pkill", "-KILL", "-x", "redis-server") })
 	labtest.Run(t, "sqlite3", point+"/app.db", "CREATE TABLE t (n INTEGER)")
 	service(t, "ticker", "root", "sleep", "1000")
 	journalOn(t, point)
@@ -59,6 +60,8 @@ func TestBrokenHolds(t *testing.T) {
 		{"CLIENT KILL", "aof", redis + "CLIENT KILL TYPE normal SKIPME yes"},
 		{"CLIENT UNPAUSE", "aof", redis + "CLIENT UNPAUSE"},
 		{"SIGKILL of Redis", "aof", kill("redis-server ")},
+		{"nothing", "aof", "true"},
+		{"Redis, which was down, is started", "aof", "redis-server --daemonize yes --port 0 --dir " + point + "/redis --appendonly yes --unixsocket " + point + "/redis/s >/dev/null"},
 		{"nothing", "lite", "true"},
 		{"SIGKILL of the session", "lite", kill("fermata-writer sqlite ")},
 		{"another file in the place of the database", "lite", "cp " + point + "/app.db " + point + "/new && mv " + point + "/new " + point + "/app.db"},

@@ -20,7 +20,7 @@ import (
 const postgresBin = "/usr/lib/postgresql/15/bin/"
 
 // A busy PostgreSQL with its write-ahead log and a tablespace on another volume: each set, started as a server of its own, is
-// without fault, has all rows that were acknowledged before it was asked for, and none that was begun after it.
+// without fault, has all rows that were acknowledged before its instant, and none that was begun after the thaw.
 func TestPostgreSQLSets(t *testing.T) {
 	vols := thinVolumes(t, 2)
 	data, logs := filepath.Join(vols[0].Point, "pg"), vols[1].Point
@@ -79,10 +79,9 @@ func TestPostgreSQLSets(t *testing.T) {
 	loaded := holds{}
 	for range writerSets(t) {
 		eventually(t, "the load goes on", func() bool { return rows.confirmed.Load() > 10 })
-		before := rows.confirmed.Load()
 		m := create(t, "--policy", "db")
 		loaded.add(m)
-		after := rows.confirmed.Load() + 1
+		from, to := rows.bounds(m)
 		if m.Consistency != api.Application {
 			t.Errorf("the set claims %s: %v", m.Consistency, m.Reasons)
 		}
@@ -101,8 +100,8 @@ func TestPostgreSQLSets(t *testing.T) {
 		}
 		var n, most int64
 		eventually(t, "the copy answers", func() bool { return query("/run/pg-copy", "SELECT count(*), max(n) FROM t", &n, &most) == nil })
-		if n < before || n > after || n != most {
-			t.Errorf("%d rows to %d, between %d and %d were acknowledged", n, most, before, after)
+		if n < from || n > to || n != most {
+			t.Errorf("%d rows to %d: %d were acknowledged before the instant, %d begun before the thaw", n, most, from, to)
 		}
 		as(postgresBin+"pg_amcheck", "-h", "/run/pg-copy", "--install-missing", "--heapallindexed", "postgres")
 		labtest.Run(t, "sh", "-c", "kill -INT $(head -n 1 "+mounted(t, m.ID, vols[0].Point)+"/pg/postmaster.pid)")
