@@ -43,11 +43,15 @@ func TestProgramStops(t *testing.T) {
 		for _, err := os.Stat(ready); err != nil; _, err = os.Stat(ready) {
 			time.Sleep(time.Millisecond)
 		}
-		err = x.Stop(unix.SIGTERM, 500*time.Millisecond)
+		limit := 30 * time.Second
+		if strings.Contains(want, "deadline") {
+			limit = 100 * time.Millisecond
+		}
+		err = x.Stop(unix.SIGTERM, limit)
 		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want %q", script, err, want)
 		}
-		if !x.Gone(time.Second) {
+		if !x.Gone(10 * time.Second) {
 			t.Errorf("%s: it still runs", script)
 		}
 		if err := x.Stop(unix.SIGTERM, time.Second); err != nil {

@@ -84,6 +84,7 @@ var private = []string{
 	"loose-expire-logs-days=0", "loose-binlog-expire-logs-seconds=0", "loose-max-binlog-total-size=0",
 	"general-log=OFF", "slow-query-log=OFF", "init-file=", "loose-performance-schema=OFF",
 	"loose-large-pages=OFF", "innodb-buffer-pool-size=128M", "loose-innodb-buffer-pool-size-max=128M", "innodb-fast-shutdown=1",
+	"loose-innodb-buffer-pool-load-at-startup=OFF", "loose-innodb-buffer-pool-dump-at-shutdown=OFF", // that list is the live server's
 }
 
 // arguments are those of the server on the image; top is a folder for what is none of the image.
