@@ -20,7 +20,7 @@ func TestBrokenHolds(t *testing.T) {
 		"writers.d/pg.yaml":      "session: [fermata-writer, postgresql]\nuser: postgres\n",
 		"writers.d/pg-mode.yaml": "session: [fermata-writer, postgresql, --backup-mode]\nuser: postgres\n",
 		"writers.d/maria.yaml":   "session: [fermata-writer, mariadb, --socket, /run/mariadb-live/socket]\nuser: mysql\n",
-		"writers.d/aof.yaml":     "session: [fermata-writer, redis, --address, " + point + "/redis/s]\n",
+		"writers.d/aof.yaml":     "session: [fermata-writer, redis, --address, " + point + "/redis/s, --pid-file, /run/none]\n", // what is killed here is reaped late
 		"writers.d/lite.yaml":    "session: [fermata-writer, sqlite, " + point + "/app.db]\n",
 		"writers.d/ticker.yaml":  "type: systemd-unit\nunit: ticker.service\n",
 		"writers.d/log.yaml":     "session: [fermata-writer, journald]\nlevel: system\n",
