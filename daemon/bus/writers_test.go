@@ -163,6 +163,24 @@ func TestWriterOnTheBus(t *testing.T) {
 	}
 }
 
+// A service that stops before it has read that it is registered is unregistered all the same.
+func TestWriterStopsAtOnce(t *testing.T) {
+	r := startRegistering(t, bustest.Anybody, nil)
+	conn := r.dial()
+	for range 50 {
+		stop := r.serve((&app{}).writer("stock"), conn)
+		for _, ok := r.registry.Lookup("stock"); !ok; _, ok = r.registry.Lookup("stock") {
+			time.Sleep(10 * time.Microsecond)
+		}
+		if err := stop(); err != nil {
+			t.Fatal(err)
+		}
+		if left := r.registry.List(); len(left) > 0 {
+			t.Fatal("it is still registered")
+		}
+	}
+}
+
 // Whatever ends the connection of a writer while it holds breaks the hold at once, and the service goes on.
 func TestWriterLeavesTheBus(t *testing.T) {
 	for name, leave := range map[string]func(registering, *dbus.Conn, func() error){

@@ -175,12 +175,18 @@ func (s *server) know(ctx context.Context) error {
 	return nil
 }
 
+// unregister tells fermatad, also if we do not know yet who that is: it may have heard of us.
 func (s *server) unregister() {
-	if owner := s.owner.Load(); owner != nil && *owner != "" {
-		ctx, cancel := context.WithTimeout(context.Background(), callTimeout/10)
-		defer cancel()
-		_ = s.conn.Object(*owner, managerPath).CallWithContext(ctx, managerInterface+".UnregisterWriter", dbus.FlagNoAutoStart, s.Name).Err // else it learns when we are gone
+	to := busName
+	if owner := s.owner.Load(); owner != nil {
+		to = *owner
 	}
+	if to == "" {
+		return // there is none
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), callTimeout/10)
+	defer cancel()
+	_ = s.conn.Object(to, managerPath).CallWithContext(ctx, managerInterface+".UnregisterWriter", dbus.FlagNoAutoStart, s.Name).Err // else it learns when we are gone
 }
 
 // absent reports whether an error says that nobody has the name and nobody could be started, or that who had it has just gone.
