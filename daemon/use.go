@@ -31,24 +31,28 @@ func (d *Daemon) UseSet(ctx context.Context, r api.UseRequest, u api.Use, progre
 		}
 		id = m.ID
 	}
-	taken := r.Set == ""
-	done := false
+	remove := r.Set == "" && !r.Keep
+	mounted, done := false, false
 	defer func() {
 		if d.life.Err() != nil {
 			err = errors.Join(err, api.Errorf(api.Failed, "fermatad stops: set %s is left as it is", id))
 			return
 		}
 		after := context.WithoutCancel(ctx)
-		if used != nil {
+		if !mounted && !remove { // it may be somebody else who has it mounted
+			return
+		}
+		if mounted {
 			_, reportErr := d.ReportSet(after, id, api.ReportOptions{Outcome: outcomeOf(done), Force: true})
 			err = errors.Join(err, reportErr)
 		}
-		err = errors.Join(err, d.putAway(after, id, taken && !r.Keep))
+		err = errors.Join(err, d.putAway(after, id, remove))
 	}()
 	progress("mount")
 	if _, err := d.MountSet(ctx, id, r.Mount); err != nil {
 		return nil, err
 	}
+	mounted = true
 	m, _, err := d.find(id)
 	if err != nil {
 		return nil, err

@@ -102,6 +102,16 @@ func TestUseSet(t *testing.T) {
 			t.Errorf("%v; left are %d sets", err, len(ofPolicy(d)))
 		}
 	})
+	t.Run("somebody has it mounted", func(t *testing.T) {
+		w, d, id := finished(t)
+		if _, err := d.MountSet(t.Context(), id, api.MountOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		_, err := w.use(t.Context(), d, api.UseRequest{Set: id}, func(string, chan<- bool) { t.Error("it is used") })
+		if s := ofPolicy(d); api.Of(err) != api.Invalid || len(s) != 1 || len(s[0].Mounts) == 0 || s[0].Reported != nil {
+			t.Errorf("%v; mounted at %v, reported %v", err, s[0].Mounts, s[0].Reported)
+		}
+	})
 	t.Run("the daemon stops", func(t *testing.T) {
 		w := newWorld(t)
 		d := w.daemon()
