@@ -50,7 +50,7 @@ var stages = []stage{
 	{name: "power cuts 6.1", turn: 3, kernel: "6.1", systemd: true, cuts: 10, tests: "TestPowerCut"},
 	{name: "power cut of a guest", turn: 3, args: []string{"-run", "TestGuestCrashSet", "./lab"}},
 	{name: "what does not return 6.1", turn: 4, kernel: "6.1", systemd: true, tests: "TestHooksFromHell|TestLVMLockHeld|TestDiskStopsAnswering"},
-	{name: "window 6.1", turn: 4, kernel: "6.1", systemd: true, tests: "TestNothingElseInTheWindow"},
+	{name: "window 6.1", turn: 4, kernel: "6.1", systemd: true, tests: "TestNothingElseInTheWindow|TestIdle"},
 	{name: "other hosts 6.1", turn: 4, kernel: "6.1", systemd: true, tests: "TestOtherHost"},
 	{name: "writers 6.1", turn: 5, kernel: "6.1", systemd: true, env: []string{"FERMATA_WRITER_SETS=1"}, tests: "TestMariaDBSets|TestPostgreSQLSets|TestKeyValue"},
 	{name: "broken holds 6.1", turn: 6, kernel: "6.1", systemd: true, tests: "TestBrokenHolds"},
