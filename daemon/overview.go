@@ -9,6 +9,7 @@ import (
 	"github.com/fermata-project/fermata/config"
 	"github.com/fermata-project/fermata/daemon/api"
 	"github.com/fermata-project/fermata/daemon/pools"
+	"github.com/fermata-project/fermata/daemon/pools/acts"
 )
 
 // How much an overview tells at most.
@@ -51,7 +52,13 @@ func (d *Daemon) Overview() api.Overview {
 	if d.o.Watch != nil {
 		addPools(&o, d.o.Watch.State())
 	}
-	return brief(o)
+	o = brief(o)
+	if d.keeper != nil {
+		for i := range o.Pools {
+			o.Pools[i].LastAct = lastAct(d.keeper.Recent(o.Pools[i].Name))
+		}
+	}
+	return o
 }
 
 // addPools adds what the watch has seen.
@@ -79,6 +86,16 @@ func addPools(o *api.Overview, s pools.State) {
 	if len(o.Pools) > overviewLines {
 		slices.SortStableFunc(o.Pools, func(a, b api.Pool) int { return cmp.Compare(urgency(b), urgency(a)) })
 	}
+}
+
+// lastAct is the last of the reports that tells of more than a change of level.
+func lastAct(reports []acts.Report) *api.PoolAct {
+	for _, r := range slices.Backward(reports) {
+		if r.Act != acts.Warn && r.Act != acts.Clear {
+			return &api.PoolAct{Time: r.Time.UTC(), Act: string(r.Act), Outcome: r.Outcome, Level: r.Level.String(), Detail: clip(r.Detail)}
+		}
+	}
+	return nil
 }
 
 // urgency orders pools: by level, then by how full they are.

@@ -11,6 +11,7 @@ import (
 	"github.com/fermata-project/fermata/daemon/api"
 	"github.com/fermata-project/fermata/daemon/forecast"
 	"github.com/fermata-project/fermata/daemon/pools"
+	"github.com/fermata-project/fermata/daemon/pools/acts"
 	"github.com/fermata-project/fermata/dm"
 )
 
@@ -121,5 +122,14 @@ func TestOverviewPools(t *testing.T) {
 	}
 	if len(o.Pools) != overviewLines || o.Pools[0].Name != "vg/p150" || o.Pools[0].Trend.FullIn != time.Hour || o.Pools[0].Level != "warning" {
 		t.Errorf("%d pools, first %+v", len(o.Pools), o.Pools[0])
+	}
+}
+
+func TestLastAct(t *testing.T) {
+	if got := lastAct([]acts.Report{{Act: acts.Warn}, {Act: acts.Clear}}); got != nil {
+		t.Errorf("nothing was done: %+v", got)
+	}
+	if got := lastAct([]acts.Report{{Act: acts.ExtendData, Outcome: "no"}, {Act: acts.ExtendData, Outcome: "ok"}, {Act: acts.Clear}}); got == nil || got.Act != string(acts.ExtendData) || got.Outcome != "ok" {
+		t.Errorf("it was extended: %+v", got)
 	}
 }

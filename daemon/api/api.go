@@ -302,6 +302,8 @@ type Pool struct {
 	// Trend of the data and of the metadata.
 	Trend         Trend `json:"trend,omitzero"`
 	MetadataTrend Trend `json:"metadata_trend,omitzero"`
+	// LastAct is what was done about it last, since the daemon started; only in an overview.
+	LastAct *PoolAct `json:"last_act,omitempty"`
 }
 
 // Trend is how something fills up. The zero Trend says that too little has been seen to tell.

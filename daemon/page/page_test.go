@@ -72,15 +72,15 @@ func example() *api.Overview {
 		Pools: []api.Pool{
 			{Name: "db/pool", Level: "warning", Reason: "data 83.2 % full", Size: 100 << 30, Used: 832 << 30 / 10, MetadataSize: 128 << 20, MetadataUsed: 12 << 20,
 				Trend: api.Trend{FullIn: 190 * time.Minute}, MetadataTrend: api.Trend{Steady: true}},
-			{Name: "vg/pool", Level: "ok", Size: 2 << 40, Used: 700 << 30, MetadataSize: 1 << 30, MetadataUsed: 80 << 20, Trend: api.Trend{FullIn: 41 * 24 * time.Hour}},
+			{Name: "vg/pool", LastAct: &api.PoolAct{Act: "extend-data", Outcome: "ok", Time: noon.Add(-3 * time.Hour)}, Level: "ok", Size: 2 << 40, Used: 700 << 30, MetadataSize: 1 << 30, MetadataUsed: 80 << 20, Trend: api.Trend{FullIn: 41 * 24 * time.Hour}},
 			{Name: "old/pool", Level: "failed", Reason: "the pool is read-only: out of metadata space, or damaged; see dmesg"},
 		},
 		Areas:     []api.Pool{{Name: "vg/home.20261120T050000_7f3a", Level: "critical", Reason: "data 96.0 % full", Size: 5 << 30, Used: 48 << 30 / 10, Trend: api.Trend{FullIn: 11 * time.Minute}}},
 		AreaCount: 7, PoolsSeen: noon.Add(-20 * time.Second),
 		Policies: []api.Policy{
 			{Name: "broken", Problem: "/etc/fermata/policies.d/broken.yaml:3:1: there is no key volume"},
-			{Name: "db", Volumes: []string{"/srv/pg", "/srv/fast"}, Sets: 48, Last: noon.Add(-time.Hour), LastRun: &api.PolicyRun{Time: noon.Add(-time.Hour), Outcome: "ok", Set: "x"}},
-			{Name: "home", Volumes: []string{"/home"}, Sets: 7, Last: noon.Add(-55 * time.Hour), LastRun: &api.PolicyRun{Time: noon.Add(-7 * time.Hour), Outcome: "refused", Error: "pool vg/pool has no room"}},
+			{Name: "db", Volumes: []string{"/srv/pg", "/srv/fast"}, Interval: time.Hour, Sets: 48, Last: noon.Add(-time.Hour), LastRun: &api.PolicyRun{Time: noon.Add(-time.Hour), Outcome: "ok", Set: "x"}},
+			{Name: "home", Volumes: []string{"/home"}, Interval: 24 * time.Hour, Sets: 7, Last: noon.Add(-55 * time.Hour), LastRun: &api.PolicyRun{Time: noon.Add(-7 * time.Hour), Outcome: "refused", Error: "pool vg/pool has no room"}},
 			{Name: "idle", Volumes: []string{"/nowhere"}},
 		},
 		Writers: []api.Writer{

@@ -33,8 +33,8 @@ type fact struct{ Name, Value string }
 type instant struct{ Text, Exact string }
 
 type pool struct {
-	Name, Level string
-	Fills       []fill
+	Name, Level, Done string // Done was what was done about it last
+	Fills             []fill
 }
 
 // fill is how full something is.
@@ -78,7 +78,7 @@ func viewOf(o *api.Overview, err error, now time.Time) view {
 	v.Seen, v.PoolsSeen = at.the(o.Time), at.the(o.PoolsSeen)
 	v.Facts = factsOf(o, err, at)
 	for _, p := range o.Pools {
-		v.Pools = append(v.Pools, poolOf(p))
+		v.Pools = append(v.Pools, poolOf(p, at))
 	}
 	for _, p := range o.Areas {
 		v.Areas = append(v.Areas, areaOf(p))
@@ -148,14 +148,21 @@ func (c clock) the(t time.Time) *instant {
 	return &i
 }
 
-func poolOf(p api.Pool) pool {
-	return pool{p.Name, level(p.Level), []fill{
+func poolOf(p api.Pool, at clock) pool {
+	x := pool{Name: p.Name, Level: level(p.Level), Fills: []fill{
 		fillOf("Data", p.Used, p.Size, p.Trend, p.Level), fillOf("Metadata", p.MetadataUsed, p.MetadataSize, p.MetadataTrend, p.Level),
 	}}
+	if a := p.LastAct; a != nil {
+		x.Done = a.Act + ": " + a.Outcome
+		if when := at.the(a.Time); when != nil {
+			x.Done += ", " + when.Text
+		}
+	}
+	return x
 }
 
 func areaOf(p api.Pool) pool {
-	return pool{p.Name, level(p.Level), []fill{fillOf("Copy-on-write area", p.Used, p.Size, p.Trend, p.Level)}}
+	return pool{Name: p.Name, Level: level(p.Level), Fills: []fill{fillOf("Copy-on-write area", p.Used, p.Size, p.Trend, p.Level)}}
 }
 
 // level is a word of api.Pool's; nobody watches: unknown.

@@ -57,6 +57,9 @@ func warningsOf(o *api.Overview, err error, now time.Time) []warning {
 		case run != nil && run.Error != "":
 			add(outcomeLevel(run.Outcome) == "critical", "The last request by policy %s made no set: %s.", p.Name, run.Error)
 		}
+		if since := now.Sub(p.Last); p.Interval > 0 && !p.Last.IsZero() && since > late(p.Interval) {
+			add(true, "Policy %s has no good set that is younger than %s.", p.Name, human.Roughly(since))
+		}
 	}
 	for _, w := range o.Writers {
 		said[w.Problem] = true
@@ -81,6 +84,9 @@ func warningsOf(o *api.Overview, err error, now time.Time) []warning {
 	}
 	return all
 }
+
+// late is how old the newest set of a policy with a schedule may be, as in the alert FermataPolicyStale.
+func late(interval time.Duration) time.Duration { return interval + interval/10 + 15*time.Minute }
 
 // verdict is all of it in a few words.
 func verdict(all []warning, err error) (text, mood string) {
