@@ -199,12 +199,12 @@ func scatter(t testing.TB, upTo int) {
 func TestActsDelete(t *testing.T) {
 	for _, part := range []string{"data", "metadata"} {
 		t.Run(part, func(t *testing.T) {
-			metadata := 8
+			size, metadata, mapped := 300, 8, 64
 			if part == "metadata" {
-				metadata = 2
+				size, metadata, mapped = 600, 2, 256
 			}
 			smallGroup(t, 800)
-			smallPool(t, "pool", 400, metadata)
+			smallPool(t, "pool", size, metadata)
 			told := listen(t)
 			configure(t, map[string]string{
 				"fermata.yaml":      "pools:\n  metadata: {warning: 50%, critical: 70%}\n  delete: {dropped: warning, kept: exhausted}\n  refuse: {at: critical}\n" + withHook,
@@ -212,7 +212,7 @@ func TestActsDelete(t *testing.T) {
 				// Reserves, which would refuse sooner.
 				"providers.d/thin.yaml": "reserve: {data: 0, metadata: 0}\n",
 			})
-			fillPool(t, 0, 64, 1000, nil)
+			fillPool(t, 0, mapped, 1000, nil)
 			var ids []string
 			for i := range 4 {
 				args := []string{"--policy", "p"}
@@ -220,19 +220,19 @@ func TestActsDelete(t *testing.T) {
 					args = append(args, "--label", "keep=yes")
 				}
 				ids = append(ids, takeRaw(t, args...).ID)
-				scatter(t, 64)
+				scatter(t, mapped)
 			}
-			measured(t, ids)
+			measured(t, ids, mapped)
 			// What fills the pool is nobody's to delete.
 			for i := 0; ; i++ {
 				if level(t) == "critical" || level(t) == "exhausted" {
 					break
 				}
 				if part == "data" {
-					fillPool(t, 64+8*i, 64+8*(i+1), 100, nil)
+					fillPool(t, mapped+16*i, mapped+16*(i+1), 100, nil)
 				} else {
 					labtest.Run(t, "lvcreate", "-qq", "-s", "-n", fmt.Sprintf("s%d", i), "vg/v")
-					scatter(t, 64)
+					scatter(t, mapped)
 				}
 				if i == 300 {
 					t.Fatalf("the pool does not fill up:\n%s", labtest.Run(t, "lvs", "-a", "vg"))
@@ -264,7 +264,7 @@ func TestActsDelete(t *testing.T) {
 }
 
 // measured looks what each set has in vg/pool, each of which has what was overwritten after it, and extends it by hand.
-func measured(t testing.TB, ids []string) {
+func measured(t testing.TB, ids []string, mapped int) {
 	t.Helper()
 	var p api.PoolDetails
 	decode(t, must(t, "pool", "show", "vg/pool", "--shares", "--json"), &p)
@@ -272,7 +272,8 @@ func measured(t testing.TB, ids []string) {
 		t.Fatalf("the pool is %+v", p)
 	}
 	for i, s := range p.Snapshots {
-		if s.Set != ids[i] || s.Share == nil || s.Share.Mapped != 64*mib || s.Share.Own < mib/2 || s.Share.Own > 4*mib {
+		scattered := uint64(mapped) / 4 * 64 << 10
+		if s.Set != ids[i] || s.Share == nil || s.Share.Mapped != uint64(mapped)*mib || s.Share.Own < scattered/2 || s.Share.Own > 2*scattered {
 			t.Errorf("set %d: %+v, %+v", i, s, s.Share)
 		}
 	}
