@@ -35,6 +35,7 @@ type Pool struct {
 	Parts  Parts
 	Reason string    // why it is at a level other than OK
 	Since  time.Time // of the level
+	Unseen bool      // it could not be looked at: all this is how it was before
 	// How long it takes until Data and Metadata are full.
 	DataLeft, MetadataLeft Left
 }
@@ -100,7 +101,7 @@ func (w *Watch) Refresh(ctx context.Context) error {
 	select {
 	case w.wanted <- done:
 	case <-w.ended:
-		return errEnded
+		return ErrEnded
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
@@ -108,13 +109,14 @@ func (w *Watch) Refresh(ctx context.Context) error {
 	case <-done:
 		return nil
 	case <-w.ended:
-		return errEnded
+		return ErrEnded
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
 }
 
-var errEnded = errors.New("pools are not watched any more")
+// ErrEnded: what is known of pools is how they were when Run ended.
+var ErrEnded = errors.New("pools are not watched any more")
 
 // State is what was seen last: nothing before Run has begun. It never waits.
 func (w *Watch) State() State {
@@ -231,7 +233,7 @@ func (w *Watch) due() error {
 		case err != nil && errors.Is(err, unix.ENXIO):
 			delete(w.tracked, id) // the event of that is on its way
 		case err != nil:
-			errs, t.due = append(errs, err), now+longest
+			errs, t.due, t.Unseen = append(errs, err), now+longest, true
 		case identity(s) == id:
 			w.look(t, s)
 		default:
@@ -252,7 +254,7 @@ func (w *Watch) look(t *tracked, s dm.Space) {
 	if seconds := (now - t.at).Seconds(); t.at > 0 && seconds >= 0.5 {
 		t.rates = [2]float64{rate(t.Data, s.Data, seconds), rate(t.Metadata, s.Metadata, seconds)}
 	}
-	t.Space, t.Name, t.seen = s, name(s), true
+	t.Space, t.Name, t.seen, t.Unseen = s, name(s), true, false
 	if s.Data.Size > 0 {
 		t.data.Add(now, s.Data.Used, s.Data.Size)
 		t.DataLeft = left(&t.data, now, s.Data)

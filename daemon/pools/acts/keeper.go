@@ -126,10 +126,15 @@ func (k *Keeper) Run(ctx context.Context) {
 		}
 	})
 	defer reporting.Wait()
-	for ctx.Err() == nil {
+	for err := error(nil); ctx.Err() == nil; {
+		if err != nil { // to go by what was the case once could delete everything
+			k.log.Error("nothing is done about pools any more", "error", err)
+			<-ctx.Done()
+			return
+		}
 		next, level, again := plan(k.known(), k.past, k.acts, k.now())
 		if next != nil {
-			k.act(ctx, *next, level)
+			err = k.act(ctx, *next, level)
 			continue
 		}
 		var timer <-chan time.Time
@@ -139,7 +144,8 @@ func (k *Keeper) Run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 		case <-k.watch.Looked():
-		case <-timer:
+		case <-timer: // the watch looks rarely at what grows slowly
+			err = k.watch.Refresh(ctx)
 		}
 	}
 }
@@ -168,13 +174,13 @@ func (k *Keeper) known() []pools.Pool {
 	return all
 }
 
-// act has one act done, and looks what came of it.
-func (k *Keeper) act(ctx context.Context, a Act, level pools.Level) {
+// act has one act done, and looks what came of it. The error says that nobody can see that.
+func (k *Keeper) act(ctx context.Context, a Act, level pools.Level) error {
 	k.setActing(true)
 	defer k.setActing(false)
 	done, err := k.do(ctx, a)
 	if err != nil && ctx.Err() != nil {
-		return // the daemon ends
+		return nil // the daemon ends
 	}
 	past := k.past[a.Pool.Identity()]
 	if past == nil {
@@ -188,10 +194,9 @@ func (k *Keeper) act(ctx context.Context, a Act, level pools.Level) {
 	if silent := errors.Is(err, ErrNothing) || errors.Is(err, ErrLeft); !silent || past[a.Kind].failures == 0 || level > past[a.Kind].level {
 		k.Tell(r) // what goes on being so was told
 	}
-	if err := k.watch.Refresh(ctx); err != nil && ctx.Err() == nil {
-		k.log.Warn("pools cannot be looked at", "error", err)
-	}
+	looked := k.watch.Refresh(ctx)
 	past.after(a.Kind, level, k.now(), err == nil)
+	return looked
 }
 
 func (k *Keeper) setActing(is bool) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,29 +18,44 @@ import (
 
 // watch is a watch whose state a test sets.
 type watch struct {
+	mu     sync.Mutex
 	state  pools.State
 	looked chan struct{}
 	now    func() pools.State // what a refresh sees; nil: the same
+	err    error              // of a refresh
 }
 
-func (w *watch) State() pools.State      { return w.state }
+func (w *watch) State() pools.State {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.state
+}
+
 func (w *watch) Looked() <-chan struct{} { return w.looked }
+
 func (w *watch) Refresh(context.Context) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if w.now != nil {
 		w.state = w.now()
 	}
-	return nil
+	return w.err
 }
 
 func (w *watch) set(all ...pools.Pool) {
+	w.mu.Lock()
 	w.state = pools.State{Pools: all}
-	w.looked <- struct{}{}
+	w.mu.Unlock()
+	select {
+	case w.looked <- struct{}{}:
+	default:
+	}
 }
 
 // keep runs a keeper in a bubble of its own time; told gives what it has reported since.
 func keep(t *testing.T, c config.PoolActs, do Doer, test func(w *watch, k *Keeper, told func() string)) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &watch{looked: make(chan struct{})}
+		w := &watch{looked: make(chan struct{}, 1)}
 		var reports []string
 		report := func(_ context.Context, r Report) {
 			reports = append(reports, fmt.Sprintf("%s %s %s", r.Pool, r.Act, r.Outcome))
@@ -93,6 +109,7 @@ func TestDoesNotFlap(t *testing.T) {
 	keep(t, all, do, func(w *watch, k *Keeper, told func() string) {
 		w.set(pool(pools.Critical, pools.OK))
 		time.Sleep(8 * time.Hour)
+		synctest.Wait()
 		if got := told(); !strings.HasPrefix(got, "vg/pool extend-data nothing, vg/pool delete failed, ") || strings.Count(got, "nothing") != 1 {
 			t.Errorf("told %q", got)
 		}
@@ -100,6 +117,42 @@ func TestDoesNotFlap(t *testing.T) {
 			if n < 10 || n > 25 {
 				t.Errorf("%s was tried %d times in 8 hours", kind, n)
 			}
+		}
+	})
+}
+
+// What an act has freed may show only a while after it: the next one does not go by what was seen before that.
+func TestLooksBeforeTheNext(t *testing.T) {
+	acted := 0
+	do := func(context.Context, Act) (string, error) { acted++; return "", nil }
+	keep(t, without(config.Never), do, func(w *watch, k *Keeper, told func() string) {
+		looks := 0
+		w.now = func() pools.State {
+			if looks++; looks > 1 {
+				return pools.State{Pools: []pools.Pool{pool(pools.OK, pools.OK)}}
+			}
+			return w.state
+		}
+		w.set(pool(pools.Critical, pools.OK))
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if acted != 1 {
+			t.Errorf("%d sets were deleted", acted)
+		}
+	})
+}
+
+// When nobody watches any more, nothing is done any more: least of all again and again.
+func TestWatchThatEnds(t *testing.T) {
+	acted := 0
+	do := func(context.Context, Act) (string, error) { acted++; return "", nil }
+	keep(t, without(config.Never), do, func(w *watch, k *Keeper, told func() string) {
+		w.err = pools.ErrEnded
+		w.set(pool(pools.Critical, pools.OK))
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if acted != 1 {
+			t.Errorf("%d sets were deleted", acted)
 		}
 	})
 }
@@ -128,7 +181,7 @@ func TestHookThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		acted := 0
 		do := func(context.Context, Act) (string, error) { acted++; return "", nil }
-		w := &watch{looked: make(chan struct{})}
+		w := &watch{looked: make(chan struct{}, 1)}
 		hang := func(ctx context.Context, _ Report) { <-ctx.Done() }
 		k := New(w, do, all, hang, slog.New(slog.NewTextHandler(io.Discard, nil)))
 		ctx, cancel := context.WithCancel(t.Context())
@@ -136,6 +189,7 @@ func TestHookThatHangs(t *testing.T) {
 		go func() { k.Run(ctx); close(ended) }()
 		w.set(pool(pools.Warning, pools.OK))
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		if acted < 1000 || len(k.Recent("vg/pool")) != kept {
 			t.Errorf("%d acts, %d remembered", acted, len(k.Recent("vg/pool")))
 		}

@@ -77,7 +77,7 @@ type demand struct {
 
 // demands of a pool, what costs least first: a set is deleted only when the pool cannot be extended, or for as long as it cannot.
 func demands(p pools.Pool, c config.PoolActs) []demand {
-	if p.Level == pools.Failed || len(c.Only) > 0 && !slices.Contains(c.Only, p.Name) {
+	if p.Level == pools.Failed || p.Unseen || len(c.Only) > 0 && !slices.Contains(c.Only, p.Name) {
 		return nil
 	}
 	var out []demand

@@ -18,6 +18,11 @@ func area(level pools.Level) pools.Pool {
 	return pools.Pool{Name: "vg/s", Parts: pools.Parts{Data: level}, Level: level, Space: dm.Space{Type: "snapshot", UUID: "LVM-2"}}
 }
 
+func unseen(p pools.Pool) pools.Pool {
+	p.Unseen = true
+	return p
+}
+
 var (
 	never = config.PoolActs{Extend: config.PoolExtend{At: config.Never}, Delete: config.PoolDelete{Dropped: config.Never, Kept: config.Never}}
 	all   = config.PoolActs{Extend: config.PoolExtend{At: config.Warning}, Delete: config.PoolDelete{Dropped: config.Critical, Kept: config.Exhausted}}
@@ -63,6 +68,7 @@ func TestPlan(t *testing.T) {
 		{name: "metadata while data have to wait", p: pool(warning, critical), c: all, past: did(ExtendData, time.Second, warning, 1), want: ExtendMetadata, again: 59 * time.Second},
 		{name: "below the level that asks", p: pool(warning, ok), c: without(config.Critical)},
 		{name: "above the level that asks", p: pool(exhausted, ok), c: without(config.Critical), want: ExtendData},
+		{name: "nobody knows how it is now", p: unseen(pool(critical, ok)), c: all},
 		{name: "failed for good", p: pool(failed, failed), c: all},
 		{name: "not this pool", p: pool(critical, ok), c: only("vg/other")},
 		{name: "this pool", p: pool(critical, ok), c: only("vg/other", "vg/pool"), want: ExtendData},
