@@ -102,8 +102,8 @@ page: ## the status page in a Chromium (108 MB, installed if it is missing); FER
 	$(GO) test -tags browser -count=1 -v -run TestBrowser ./daemon/page
 
 .PHONY: idle
-idle: setup ## processor time and memory of an idle daemon and its exporter, with 1,000 copy-on-write areas and 50 pools
-	$(call endure,$(KERNEL),TestIdle,FERMATA_IDLE=300 FERMATA_IDLE_AREAS=1000 FERMATA_IDLE_POOLS=50,FERMATA_LAB_MEM=3G)
+idle: setup ## processor time and memory of an idle daemon and its exporter, with 300 copy-on-write areas and 50 pools
+	$(call endure,$(KERNEL),TestIdle,FERMATA_IDLE=300 FERMATA_IDLE_AREAS=300 FERMATA_IDLE_POOLS=50,FERMATA_LAB_MEM=4G)
 
 FUZZTIME ?= 30s
 .PHONY: fuzz
