@@ -184,7 +184,7 @@ func (c *cluster) sql(statement string) string {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	conn, err := pgconn.Connect(ctx, c.dsn("postgres")+" dbname=postgres")
+	conn, err := pgconn.Connect(ctx, c.dsn("postgres")+" dbname=postgres options='-c idle_session_timeout=0'") // that is for the recipe's
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -103,6 +104,9 @@ func TestHold(t *testing.T) {
 	}
 }
 
+// blocked is a watch that the server has read, and holds back.
+var blocked = regexp.MustCompile(`(?m) flags=\S*b.* cmd=publish`)
+
 // Whatever takes the session, the server or the pause away, thaw says so, and
 // the site goes on.
 func TestHoldLost(t *testing.T) {
@@ -114,6 +118,11 @@ func TestHoldLost(t *testing.T) {
 		"CLIENT KILL of all":         {func(i *instance, _ *writer, _ string) { i.must("CLIENT", "KILL", "TYPE", "normal") }, false},
 		"CLIENT UNPAUSE":             {func(i *instance, _ *writer, _ string) { i.must("CLIENT", "UNPAUSE") }, false},
 		"CLIENT UNPAUSE and PAUSE": {func(i *instance, _ *writer, _ string) {
+			for end := time.Now().Add(10 * time.Second); !blocked.MatchString(i.must("CLIENT", "LIST")); time.Sleep(time.Millisecond) {
+				if time.Now().After(end) {
+					i.t.Fatal("the watch does not wait for the end of the pause")
+				}
+			}
 			i.must("CLIENT", "UNPAUSE")
 			i.must("CLIENT", "PAUSE", "200", "WRITE")
 		}, false},
