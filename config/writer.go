@@ -235,7 +235,7 @@ func checkUnit(s string) error {
 
 // ofType are the keys that have a meaning for some types only.
 var ofType = map[string][]WriterType{
-	"recover": {WriterExec, WriterNull}, "verify": {WriterExec, WriterNull}, "report": {WriterExec, WriterNull},
+	"recover": {WriterExec, WriterNull}, "verify": {WriterExec, WriterNull}, "report": {WriterExec, WriterNull, WriterDBus},
 	"session": {WriterExec}, "commands": {WriterExec}, "environment": {WriterExec}, "group": {WriterExec},
 	"user": {WriterExec, WriterDBus}, "unit": {WriterUnit}, "directory": {WriterHookDir},
 }

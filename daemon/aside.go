@@ -64,7 +64,7 @@ func (d *Daemon) amend(id string, change func(*api.Manifest)) error {
 
 // partOf is a writer of a finished set, as it is declared now, and what it is told. An error says why it cannot be asked.
 func (d *Daemon) partOf(m api.Manifest, w api.Writer) (c config.Writer, ev hooks.Event, err error) {
-	c, err = d.o.Config.Writer(w.Name)
+	c, err = d.writer(w.Name)
 	if err != nil {
 		return c, ev, err
 	}

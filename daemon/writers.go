@@ -13,15 +13,18 @@ import (
 )
 
 // writer is a writer by its name: as a file declares it, or else as a service has registered it. What components a service
-// has, it knows itself, unless the file says.
+// has, it knows itself, unless the file says; and so whether it wants to hear reports.
 func (d *Daemon) writer(name string) (config.Writer, error) {
 	w, err := d.o.Config.Writer(name)
 	e, registered := d.registered(name)
 	switch {
 	case errors.Is(err, config.ErrUnknown) && registered:
 		return e.Writer, nil
-	case err == nil && registered && len(w.Components) == 0:
-		w.Components = e.Writer.Components
+	case err == nil && registered:
+		w.Report = w.Report || e.Writer.Report
+		if len(w.Components) == 0 {
+			w.Components = e.Writer.Components
+		}
 	}
 	return w, err
 }

@@ -47,6 +47,18 @@ func (w *remote) Prepare(ctx context.Context, ev Event) (Answer, error) {
 	return a, phaseError(PhasePrepare, w.spec.Name, err)
 }
 
+// Ask implements Aside, for a report.
+func (w *remote) Ask(ctx context.Context, phase Phase, ev Event) (a Answer, err error) {
+	find, cancel := withLimit(ctx, w.spec.Timeouts.Of(phase), "no answer to "+string(phase))
+	defer cancel()
+	peer, err := w.find(find)
+	if err == nil {
+		w.peer.Store(&peer)
+		a, err = w.ask(ctx, phase, ev)
+	}
+	return a, phaseError(phase, w.spec.Name, err)
+}
+
 func (w *remote) prepare(ctx context.Context, ev Event) (Answer, error) {
 	ctx, cancel := withLimit(ctx, w.spec.Timeouts.Prepare, "no answer to prepare")
 	defer cancel()

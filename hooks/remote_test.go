@@ -51,6 +51,24 @@ func newRemote(t *testing.T, spec hooks.Spec, find func(context.Context) (hooks.
 	return w
 }
 
+// A report is asked for by itself, later, of whoever is there then.
+func TestRemoteReport(t *testing.T) {
+	s := &service{at: map[hooks.Phase]func(ctx context.Context) (hooks.Answer, error){
+		hooks.PhaseReport: func(context.Context) (hooks.Answer, error) { return hooks.Answer{}, errors.New("not now") },
+	}}
+	w := newRemote(t, hooks.Spec{Report: true}, func(context.Context) (hooks.Remote, error) { return s, nil })
+	if r := hooks.Ask(t.Context(), w, hooks.PhaseReport, hooks.Event{Set: "s"}); r.Err == nil || !strings.Contains(r.Err.Error(), "cannot tell writer shop how the backup went: not now") {
+		t.Errorf("got %v", r.Err)
+	}
+	if err := w.Close(); err != nil || !slices.Equal(s.asked, []string{"report"}) {
+		t.Errorf("asked %q, %v", s.asked, err)
+	}
+	none := newRemote(t, hooks.Spec{Report: true}, func(context.Context) (hooks.Remote, error) { return nil, errors.New("nobody there") })
+	if r := hooks.Ask(t.Context(), none, hooks.PhaseReport, hooks.Event{}); r.Err == nil || !strings.Contains(r.Err.Error(), "nobody there") {
+		t.Errorf("got %v", r.Err)
+	}
+}
+
 func TestRemote(t *testing.T) {
 	type at = map[hooks.Phase]func(ctx context.Context) (hooks.Answer, error)
 	hang := func(ctx context.Context) (hooks.Answer, error) { <-ctx.Done(); return hooks.Answer{}, ctx.Err() }

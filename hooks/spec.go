@@ -205,8 +205,8 @@ func (s Spec) validateForm() error {
 		if len(s.Session) > 0 || len(s.Commands) > 0 {
 			return fmt.Errorf("a writer of type %s runs no program", s.Type)
 		}
-		if s.Type != TypeNull && (s.Recover || s.Verify || s.Report) {
-			return fmt.Errorf("a writer of type %s takes no phase beside a set", s.Type)
+		if s.Type != TypeNull && (s.Recover || s.Verify || s.Report && s.Type != TypeDBus) {
+			return fmt.Errorf("a writer of type %s does not take that phase beside a set", s.Type)
 		}
 		if s.Type == TypeUnit && s.Unit == "" {
 			return fmt.Errorf("a writer of type %s needs a unit", s.Type)

@@ -77,7 +77,7 @@ func (l *link) manager() iface {
 				doc: "Takes a writer through all phases, without a snapshot. Options: policy s (whose volumes it is told of), fail_if_busy b, detach b. " +
 					"The job's result says how long each phase took, and what a set would have been told; it is cancelled when its requester leaves the bus."},
 			{name: "RegisterWriter", in: "name object options", fn: l.registerWriter,
-				doc: "Makes the caller a writer, which exports org.fermata.Fermata1.Writer at the object, until it leaves the bus. Options: level s, " +
+				doc: "Makes the caller a writer, which exports org.fermata.Fermata1.Writer at the object, until it leaves the bus. Options: level s, report b (it has the method Report), " +
 					"timeouts_ms a{st} (by phase), components aa{sv} (name s, paths as, excludes as, log_files as, restore_method s). " +
 					"The user that the writer's declaration names may do so, and who is allowed the action register-writer."},
 			{name: "UnregisterWriter", in: "name", fn: l.unregisterWriter,

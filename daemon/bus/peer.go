@@ -39,6 +39,7 @@ func (p *peer) lose(why error) bool { return p.gone.CompareAndSwap(nil, &why) }
 
 var methodOf = map[hooks.Phase]string{
 	hooks.PhasePrepare: "Prepare", hooks.PhaseFreeze: "Freeze", hooks.PhaseThaw: "Thaw", hooks.PhaseAbort: "Abort", hooks.PhasePost: "Post",
+	hooks.PhaseReport: "Report",
 }
 
 // Ask implements hooks.Remote.
@@ -69,7 +70,7 @@ func event(r hooks.Request) map[string]dbus.Variant {
 	if r.Outcome != "" {
 		o["outcome"] = dbus.MakeVariant(string(r.Outcome))
 	}
-	if r.Phase == hooks.PhasePrepare {
+	if r.Phase == hooks.PhasePrepare || r.Phase == hooks.PhaseReport {
 		o["volumes"] = dbus.MakeVariant(append([]string{}, r.Volumes...))
 	}
 	return o

@@ -29,7 +29,7 @@ func decodeWriter(writer string, o options) (config.Writer, error) {
 	limits := map[string]uint64{}
 	var components []map[string]dbus.Variant
 	err := o.decode(map[string]field{
-		"level": text(&level, maxNameLength), "timeouts_ms": value(&limits), "components": value(&components),
+		"level": text(&level, maxNameLength), "report": value(&w.Report), "timeouts_ms": value(&limits), "components": value(&components),
 	})
 	if err != nil {
 		return w, err
@@ -70,7 +70,7 @@ func decodeComponent(o options) (c config.Component, err error) {
 // decodeTimeouts reads milliseconds by phase; the range is checked where writers are made.
 func decodeTimeouts(limits map[string]uint64, t *config.Timeouts) error {
 	for phase, ms := range limits {
-		into := map[string]*time.Duration{"prepare": &t.Prepare, "freeze": &t.Freeze, "thaw": &t.Thaw, "abort": &t.Abort, "post": &t.Post}[phase]
+		into := map[string]*time.Duration{"prepare": &t.Prepare, "freeze": &t.Freeze, "thaw": &t.Thaw, "abort": &t.Abort, "post": &t.Post, "report": &t.Report}[phase]
 		if into == nil {
 			return fmt.Errorf("%s is no phase", strconv.Quote(shorten(phase)))
 		}

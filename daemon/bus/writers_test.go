@@ -121,6 +121,7 @@ func TestWriterOnTheBus(t *testing.T) {
 	a := &app{}
 	service := a.writer("stock")
 	service.Level, service.Timeouts.Freeze = "front-end", 3*time.Second
+	service.Report = a.do("report", func() {})
 	service.Components = []dbuswriter.Component{{Name: "shelf", Paths: []string{"/srv/stock"}, LogFiles: []string{"/srv/stock/log"}, RestoreMethod: "copy back"}}
 	stop := r.serve(service, r.dial())
 	w := r.await("stock")
@@ -145,7 +146,16 @@ func TestWriterOnTheBus(t *testing.T) {
 	if got := a.phases(); got != "prepare freeze thaw post" || !a.free() {
 		t.Errorf("it did %q", got)
 	}
+	if !w.Spec().Takes(hooks.PhaseReport) || w.Spec().Takes(hooks.PhaseVerify) {
+		t.Errorf("it takes %+v", w.Spec())
+	}
+	if said := hooks.Ask(ctx, r.await("stock"), hooks.PhaseReport, hooks.Event{Set: "s1", Volumes: []string{"/srv"}, Outcome: hooks.OutcomeFailed}); said.Err != nil {
+		t.Error(said.Err)
+	}
 	a.mu.Lock()
+	if e := a.events["report"]; e.Set != "s1" || e.Outcome != "failed" || fmt.Sprint(e.Volumes) != "[/srv]" {
+		t.Errorf("it was told %+v", e)
+	}
 	e := a.events["prepare"]
 	if e.Set != "s1" || e.Policy != "p" || !e.DryRun || fmt.Sprint(e.Volumes) != "[/srv]" || e.Timeout != 5*time.Minute || a.events["thaw"].Outcome != "ok" {
 		t.Errorf("it was told %+v", a.events)

@@ -40,7 +40,8 @@ func (t turn) end() { <-t }
 
 // phases are the methods, each with what it does.
 func (s *server) phases() map[string]Func {
-	return map[string]Func{"Prepare": optional(s.Prepare), "Freeze": s.freeze, "Thaw": s.thaw, "Abort": s.abort, "Post": optional(s.Post)}
+	return map[string]Func{"Prepare": optional(s.Prepare), "Freeze": s.freeze, "Thaw": s.thaw, "Abort": s.abort, "Post": optional(s.Post),
+		"Report": optional(s.Report)}
 }
 
 func optional(f Func) Func {

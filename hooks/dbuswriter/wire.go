@@ -10,7 +10,7 @@ import (
 
 // Names of the protocol.
 const (
-	// Interface is what a service exports: the methods Prepare, Freeze, Thaw, Abort and Post, each a{sv} → a{sv}.
+	// Interface is what a service exports: the methods Prepare, Freeze, Thaw, Abort, Post and Report, each a{sv} → a{sv}.
 	Interface = "org.fermata.Fermata1.Writer"
 	// ErrorInactive is the D-Bus error by which Prepare says that there is nothing to freeze.
 	ErrorInactive = "org.fermata.Fermata1.Writer.Error.Inactive"
@@ -37,8 +37,8 @@ type Event struct {
 	Policy  string        // name of the policy, or empty
 	DryRun  bool          // all phases run, but no snapshot is taken
 	Timeout time.Duration // how long Fermata waits for the answer; the function's context ends then
-	Outcome string        // with Thaw, Abort and Post: "ok", "failed" or "timeout"
-	Volumes []string      // with Prepare: the set's mount points
+	Outcome string        // with Thaw, Abort, Post and Report: "ok", "failed" or "timeout"
+	Volumes []string      // with Prepare and Report: the set's mount points
 }
 
 // Func is the writer's part in one phase. What it returns goes into the set's manifest: values that D-Bus can carry, at

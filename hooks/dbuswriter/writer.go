@@ -19,6 +19,9 @@ type Writer struct {
 	// Prepare gets ready, which may take long; Abort undoes that if no set comes about, otherwise Post tells the outcome.
 	// Each may be nil.
 	Prepare, Abort, Post Func
+	// Report, if it is there, hears later how the backup went that somebody made of the set (Event.Outcome): whoever truncates
+	// logs does so only then.
+	Report Func
 
 	// MaxHold is how long a hold may last before it is let go, whatever Fermata says; 0: five minutes.
 	MaxHold time.Duration
@@ -34,7 +37,7 @@ type Writer struct {
 }
 
 // Timeouts are how long Fermata waits for each phase, from 1 ms to 1 h; 0: its default.
-type Timeouts struct{ Prepare, Freeze, Thaw, Abort, Post time.Duration }
+type Timeouts struct{ Prepare, Freeze, Thaw, Abort, Post, Report time.Duration }
 
 // Component is a group of files that belong together.
 type Component struct {
@@ -64,9 +67,12 @@ func (w *Writer) options() map[string]dbus.Variant {
 	if w.Level != "" {
 		o["level"] = dbus.MakeVariant(w.Level)
 	}
+	if w.Report != nil {
+		o["report"] = dbus.MakeVariant(true)
+	}
 	limits := map[string]uint64{}
 	for phase, limit := range map[string]time.Duration{"prepare": w.Timeouts.Prepare, "freeze": w.Timeouts.Freeze,
-		"thaw": w.Timeouts.Thaw, "abort": w.Timeouts.Abort, "post": w.Timeouts.Post} {
+		"thaw": w.Timeouts.Thaw, "abort": w.Timeouts.Abort, "post": w.Timeouts.Post, "report": w.Timeouts.Report} {
 		if limit > 0 {
 			limits[phase] = uint64(max(1, limit.Milliseconds()))
 		}
