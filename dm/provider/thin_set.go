@@ -106,3 +106,12 @@ func (e *thinSet) unchanged() error {
 }
 
 func (e *thinSet) Verify() error { return e.unchanged() }
+
+// Finalize makes the set visible, and tells what Snapshots will.
+func (e *thinSet) Finalize(ctx context.Context, f Final) ([]Snapshot, error) {
+	snaps, err := e.lvmSet.Finalize(ctx, f)
+	for i := range snaps {
+		snaps[i].Pool = e.pools[e.loads[i].pool].name
+	}
+	return snaps, err
+}
