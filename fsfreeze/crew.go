@@ -43,9 +43,12 @@ func NewCrew(n int) *Crew {
 		go c.member(i)
 	}
 	c.Wait(-1)
-	spareThreads(runtime.GOMAXPROCS(0))
+	spareThreads(runtime.GOMAXPROCS(0) + extraThreads)
 	return c
 }
+
+// extraThreads are for goroutines that are in the kernel, and so keep a thread from running another.
+const extraThreads = 4
 
 // spareThreads makes sure that n threads stand idle, which the Go scheduler uses before it starts another one.
 func spareThreads(n int) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -61,6 +62,8 @@ func TestCrewIsConcurrent(t *testing.T) {
 
 // Whatever the other goroutines of the process do in the window, it starts no thread for them.
 func TestCrewLeavesThreadsIdle(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // as in a hold
+	runtime.GC()
 	c := NewCrew(2)
 	defer c.Close()
 	before := threads(t)

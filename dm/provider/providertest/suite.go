@@ -137,7 +137,7 @@ func (s *set) told() {
 		want := provider.Snapshot{
 			Provider: s.p.Name(), Set: s.id, Name: listed[i].Name, Origin: v.Name, MountPoint: v.MountPoint, FSType: v.FSType,
 			Consistency: s.final.Consistency, Created: s.final.Created, Size: v.Size,
-			Volatile: listed[i].Volatile, // the provider's own to say
+			Volatile: listed[i].Volatile, Pool: listed[i].Pool, // the provider's own to say
 		}
 		if listed[i].Machine != "" || listed[i].Host != "" { // a provider whose snapshots no other host can see need not tell
 			want.Machine, want.Host = provider.ThisHost().Machine, provider.ThisHost().Name
