@@ -49,10 +49,7 @@ failed, 2 usage, 4 timed out or a hold was broken, 75 busy.`,
   fermata exec --set latest:db -- ls -l /run/fermata/exec/db/srv/db
   fermata exec /srv /home --keep -- rsync -a --delete /run/fermata/exec/manual/ backup:/srv/mirror/`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			volumes, command := args, []string(nil)
-			if i := cmd.ArgsLenAtDash(); i >= 0 {
-				volumes, command = args[:i], args[i:]
-			}
+			volumes, command := atDash(cmd, args)
 			r, err := f.resolve(volumes, command)
 			if err != nil {
 				return usage(cmd, "%w", err)

@@ -41,10 +41,7 @@ broken or not released in time, whatever CMD's status; 1 failed, 2 usage, 75 bus
   fermata quiesce /srv/db --writer postgresql -- aws ec2 create-snapshot --volume-id vol-0123
   id=$(fermata quiesce --policy db --detach) && snapshot-the-array; fermata release "$id"`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			volumes, command := args, []string(nil)
-			if i := cmd.ArgsLenAtDash(); i >= 0 {
-				volumes, command = args[:i], args[i:]
-			}
+			volumes, command := atDash(cmd, args)
 			r, err := f.resolve(volumes, command)
 			if err != nil {
 				return usage(cmd, "%w", err)
