@@ -32,7 +32,7 @@ type Crew struct {
 
 // NewCrew starts n threads and returns when all of them stand ready. It lets the process run at least so many threads of
 // Go at the same time, and some more, so that a thread that comes out of the kernel need not wait for another one, and has
-// threads standing idle for all of them, so that none is started in the freeze window.
+// threads standing idle for all of them, so that hardly one is started in the freeze window.
 func NewCrew(n int) *Crew {
 	if room := n + 4; runtime.GOMAXPROCS(0) < room {
 		runtime.GOMAXPROCS(room)
@@ -43,14 +43,12 @@ func NewCrew(n int) *Crew {
 		go c.member(i)
 	}
 	c.Wait(-1)
-	spareThreads(runtime.GOMAXPROCS(0) + extraThreads)
+	spareThreads(2 * runtime.GOMAXPROCS(0))
 	return c
 }
 
-// extraThreads are for goroutines that are in the kernel, and so keep a thread from running another.
-const extraThreads = 4
-
-// spareThreads makes sure that n threads stand idle, which the Go scheduler uses before it starts another one.
+// spareThreads makes sure that n threads stand idle, which the Go scheduler uses before it starts another one. It wants one for
+// each of its processors, and one for each goroutine that is in the kernel.
 func spareThreads(n int) {
 	var locked, all sync.WaitGroup
 	locked.Add(n)
