@@ -41,8 +41,8 @@ func generate(from, dir string) error {
 			errs = append(errs, fmt.Errorf("cannot make the timer of policy %s: %w", name, err))
 		}
 	}
-	for _, p := range c.Problems.Errors() {
-		errs = append(errs, p)
+	if faults := c.Problems.Errors(); len(faults) > 0 {
+		errs = append(errs, faults)
 	}
 	return errors.Join(errs...)
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"path"
@@ -24,7 +23,7 @@ func policyApplyCommand(a *app) *cobra.Command {
 generator make the timers anew, start those that are new, and stop those whose schedule is gone. Timers that
 somebody has enabled by hand stay. At boot all this happens by itself.
 
-Exit status: 1 if the configuration has errors, and nothing is changed.`,
+Exit status: 2 if the configuration has errors, and nothing is changed.`,
 		Example: "  fermata policy apply && systemctl list-timers 'fermata-policy@*'",
 		Args:    exactly(0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -41,8 +40,8 @@ type applied struct {
 
 func (a *app) applySchedules(ctx context.Context) error {
 	c, err := config.Load(configDir)
-	if err == nil {
-		err = errors.Join(asErrors(c.Problems.Errors())...)
+	if err == nil && len(c.Problems.Errors()) > 0 {
+		err = c.Problems.Errors()
 	}
 	if err != nil {
 		return api.Errorf(api.Invalid, "%w", err)
@@ -131,12 +130,4 @@ func (a *app) printApplied(r applied) error {
 		fmt.Fprintf(a.out, "no policy in %s has a schedule\n", path.Join(configDir, "policies.d"))
 	}
 	return nil
-}
-
-func asErrors(problems config.Problems) []error {
-	var errs []error
-	for _, p := range problems {
-		errs = append(errs, p)
-	}
-	return errs
 }

@@ -9,8 +9,6 @@ import (
 	"os/exec"
 	"syscall"
 	"time"
-
-	"github.com/spf13/cobra"
 )
 
 // heldCommand is a command that runs while filesystems are frozen.
@@ -38,14 +36,6 @@ func (h *heldCommand) run(ctx context.Context) bool {
 	}
 	h.status, h.failure = exitStatus(err)
 	return h.status == 0 && h.failure == nil
-}
-
-// atDash are the arguments before --, and the command after it.
-func atDash(cmd *cobra.Command, args []string) (before, command []string) {
-	if i := cmd.ArgsLenAtDash(); i >= 0 {
-		return args[:i], args[i:]
-	}
-	return args, nil
 }
 
 func signalOf(exit *exec.ExitError) syscall.Signal { return exit.Sys().(syscall.WaitStatus).Signal() }

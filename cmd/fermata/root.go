@@ -139,6 +139,14 @@ func atLeastOne(what string) cobra.PositionalArgs {
 	}
 }
 
+// atDash are the arguments before --, and the command after it.
+func atDash(cmd *cobra.Command, args []string) (before, command []string) {
+	if i := cmd.ArgsLenAtDash(); i >= 0 {
+		return args[:i], args[i:]
+	}
+	return args, nil
+}
+
 // usage is an error of whoever typed the command; it carries the hint.
 func usage(cmd *cobra.Command, format string, args ...any) error {
 	return &usageError{fmt.Errorf(format, args...), cmd.CommandPath()}

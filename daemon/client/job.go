@@ -139,11 +139,9 @@ func requestOptions(r api.Request) map[string]dbus.Variant {
 // answer cannot be missed, and the bus itself answers if the daemon dies.
 func runJob[T any](ctx context.Context, c *Client, progress func(string), method string, args ...any) (T, error) {
 	var result T
-	start, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	var path dbus.ObjectPath
-	if err := c.call(start, method, args...).Store(&path); err != nil {
-		return result, fromDBus(err)
+	path, err := c.startJob(ctx, method, args...)
+	if err != nil {
+		return result, err
 	}
 	if progress != nil {
 		stop := c.watchPhases(ctx, path, progress)
@@ -162,6 +160,16 @@ func runJob[T any](ctx context.Context, c *Client, progress func(string), method
 		}
 	}
 	return result, nil
+}
+
+// startJob calls a method that answers with a job.
+func (c *Client) startJob(ctx context.Context, method string, args ...any) (path dbus.ObjectPath, err error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	if err := c.call(ctx, method, args...).Store(&path); err != nil {
+		return "", fromDBus(err)
+	}
+	return path, nil
 }
 
 // ended is the error of a job that did not do what it was asked.

@@ -85,17 +85,12 @@ func (c *Client) ReleaseQuiesce(ctx context.Context, number uint64, done bool) (
 	return m, unproven(err)
 }
 
-func (c *Client) startHold(ctx context.Context, r api.QuiesceRequest, detach bool) (path dbus.ObjectPath, err error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
+func (c *Client) startHold(ctx context.Context, r api.QuiesceRequest, detach bool) (dbus.ObjectPath, error) {
 	o := quiesceOptions(r)
 	if detach {
 		o["detach"] = dbus.MakeVariant(true)
 	}
-	if err := c.call(ctx, "Quiesce", o).Store(&path); err != nil {
-		return "", fromDBus(err)
-	}
-	return path, nil
+	return c.startJob(ctx, "Quiesce", o)
 }
 
 // awaitHeld waits until a job holds, or has ended without.

@@ -13,11 +13,9 @@ import (
 // the writers, unmounts the set, and deletes it, unless it was there before or is to be kept; also if this process dies. When
 // ctx ends before act is called, it is not. If fermatad has been started anew meanwhile, the set is put away from here.
 func (c *Client) Use(ctx context.Context, r api.UseRequest, act func(m *api.Manifest) (done bool), progress func(phase string)) (*api.Manifest, error) {
-	start, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	var path dbus.ObjectPath
-	if err := c.call(start, "UseSet", useOptions(r)).Store(&path); err != nil {
-		return nil, fromDBus(err)
+	path, err := c.startJob(ctx, "UseSet", useOptions(r))
+	if err != nil {
+		return nil, err
 	}
 	if progress != nil {
 		stop := c.watchPhases(ctx, path, progress)
@@ -32,26 +30,21 @@ func (c *Client) Use(ctx context.Context, r api.UseRequest, act func(m *api.Mani
 		}
 	}
 	if err != nil || !held {
-		_, waitErr := c.waitHold(cancelled(ctx, err), path)
+		waiting, cancel := context.WithCancel(ctx)
+		defer cancel()
+		if err != nil {
+			cancel() // and so the job
+		}
+		_, waitErr := c.waitHold(waiting, path)
 		return nil, errors.Join(err, waitErr)
 	}
 	done := act(m)
 	after := context.WithoutCancel(ctx)
 	if err := c.release(after, path, done); err != nil {
-		return m, errors.Join(c.putAway(after, r, m.ID, done))
+		return m, c.putAway(after, r, m.ID, done)
 	}
 	_, err = c.waitHold(after, path)
 	return m, err
-}
-
-// cancelled is a context that has ended if there is an error: so that what is waited for is cancelled.
-func cancelled(ctx context.Context, err error) context.Context {
-	if err == nil {
-		return ctx
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	cancel()
-	return ctx
 }
 
 // putAway does what the daemon would have done that is not there any more.
