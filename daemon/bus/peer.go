@@ -21,6 +21,7 @@ type peer struct {
 	conn  *dbus.Conn
 	owner string // unique name
 	path  dbus.ObjectPath
+	left  func() // the bus said, in an answer, that the service is not there
 	gone  atomic.Pointer[error]
 }
 
@@ -94,6 +95,7 @@ func (p *peer) refused(phase hooks.Phase, err error) (hooks.Answer, error) {
 	case strings.HasPrefix(e.Name, "org.freedesktop.DBus.Error.Unknown"):
 		return hooks.Answer{}, fmt.Errorf("%s has no %s at %s: %s", p.owner, dbuswriter.Interface, p.path, said)
 	case e.Name == "org.freedesktop.DBus.Error.NoReply", e.Name == "org.freedesktop.DBus.Error.NameHasNoOwner", e.Name == "org.freedesktop.DBus.Error.ServiceUnknown":
+		p.left() // its answer may come before the signal
 		return hooks.Answer{}, errLeft
 	}
 	return hooks.Answer{}, errors.New(said)

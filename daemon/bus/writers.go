@@ -27,6 +27,7 @@ func (l *link) registerWriter(c call, name string, path dbus.ObjectPath, o map[s
 		return err
 	}
 	p := &peer{conn: l.conn, owner: string(c.sender), path: path}
+	p.left = func() { l.writersVanished(p.owner, errLeft) }
 	e := writers.Entry{Owner: p.owner, Writer: w, Remote: p}
 	if err := l.watchOwner(p); err != nil {
 		return api.Errorf(api.Failed, "cannot register writer %s: %w", name, err)
