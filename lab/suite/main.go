@@ -88,6 +88,8 @@ func run(chosen []stage, lab string) bool {
 		verdict := "ok  "
 		if !t.ok() {
 			verdict = "FAIL"
+		}
+		if !t.ok() || len(t.unsteady) > 0 {
 			fmt.Print(t.output())
 		}
 		fmt.Printf("%s  %-28s %4d passed, %d failed, %d skipped  %6.1fs\n", verdict, s.name, t.passed, len(t.failed), len(t.skipped), took.Seconds())
@@ -125,6 +127,9 @@ func run(chosen []stage, lab string) bool {
 	wg.Wait()
 	for _, name := range total.skipped {
 		fmt.Println("skipped:", name)
+	}
+	for _, name := range total.unsteady {
+		fmt.Println("unsteady: it failed, and passed when it was run again:", name)
 	}
 	fmt.Printf("took %v\n", time.Since(began).Round(time.Second))
 	fmt.Printf("%d passed, %d failed, %d skipped\n", total.passed, len(total.failed), len(total.skipped))

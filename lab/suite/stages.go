@@ -16,6 +16,7 @@ import (
 type stage struct {
 	name  string
 	alone bool // it uses the whole machine, or measures
+	again bool // few tests that fail are run once more
 	// kernel of the guests that its tests run in; empty: they run on the host.
 	kernel  string
 	systemd bool
@@ -33,7 +34,7 @@ type stage struct {
 // stages is everything, the longest first among those that run side by side. Those with a turn would together take longer
 // than a change should wait: go run ./lab/suite -all runs them all.
 var stages = []stage{
-	{name: "host", alone: true, args: []string{"-skip", guestTests, "./..."}},
+	{name: "host", alone: true, again: true, args: []string{"-skip", guestTests, "./..."}},
 	{name: "system 6.1", kernel: "6.1", systemd: true, rest: true},
 	{name: "order 6.12", kernel: "6.12", systemd: true, env: []string{"FERMATA_ORDER_SETS=10"}, tests: "TestOrder$|TestInOrder"},
 	{name: "mixed order 6.1", kernel: "6.1", systemd: true, env: []string{"FERMATA_ORDER_SETS=20"}, tests: "TestOrderMixed|TestOrderUnheld"},
@@ -90,15 +91,24 @@ const short = "TestInstant|TestMount|TestTrap|TestOrderMixed|TestKilledDaemon"
 
 // run runs the stage. lab is the lab's program.
 func (s stage) run(lab string) tally {
-	args := []string{"test", "-json", "-count=1", "-timeout=40m"}
-	if s.kernel != "" {
-		args = append(args, "-tags=lab", "-p=1", "-exec="+lab+" test")
-	}
 	packages, err := labPackages(s.folders)
 	if err != nil {
 		return tally{failed: []string{s.name}, text: map[string]string{s.name: err.Error() + "\n"}}
 	}
-	c := exec.Command("go", slices.Concat(args, s.args, s.selection(), packages)...)
+	t := s.goTest(lab, slices.Concat(s.args, s.selection(), packages))
+	if s.again {
+		t = t.secondTry(func(args []string) tally { return s.goTest(lab, args) })
+	}
+	return t
+}
+
+// goTest runs go test with arguments that say which tests.
+func (s stage) goTest(lab string, which []string) tally {
+	args := []string{"test", "-json", "-count=1", "-timeout=40m"}
+	if s.kernel != "" {
+		args = append(args, "-tags=lab", "-p=1", "-exec="+lab+" test")
+	}
+	c := exec.Command("go", slices.Concat(args, which)...)
 	c.Env = append(os.Environ(), s.environment()...)
 	c.Stderr = os.Stderr
 	out, err := c.StdoutPipe()

@@ -14,6 +14,7 @@ import (
 type tally struct {
 	passed          int
 	failed, skipped []string
+	unsteady        []string          // top-level tests that failed at first
 	notes           []string          // what tests that pass have to tell all the same
 	slow            []timed           // top-level tests, the slowest first
 	text            map[string]string // output by test, of those that have not passed
@@ -107,6 +108,7 @@ func (t *tally) add(o tally) {
 	t.passed += o.passed
 	t.failed = append(t.failed, o.failed...)
 	t.skipped = append(t.skipped, o.skipped...)
+	t.unsteady = append(t.unsteady, o.unsteady...)
 }
 
 // output is what the tests that failed, or never ended, have said.
