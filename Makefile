@@ -11,7 +11,10 @@ SETS       ?= 2000
 WRITER_SETS ?= 50
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 LAB        := $(GO) run ./lab
+# The date in man pages and packages: that of the last change, so that everybody makes the same.
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || date +%s)
 export CGO_ENABLED := 0
+export SOURCE_DATE_EPOCH
 
 .PHONY: help
 help: ## this list
@@ -20,6 +23,13 @@ help: ## this list
 .PHONY: build
 build: ## the programs, in bin/
 	$(GO) build -ldflags '-X main.version=$(VERSION)' -o bin/ ./cmd/...
+
+.PHONY: man
+man: build ## the man pages, in bin/man
+	@bin/fermata reference >bin/fermata.json
+	@bin/fermata-writer reference >bin/fermata-writer.json
+	@rm -rf bin/man
+	$(GO) run -C tools ./man -fermata $(CURDIR)/bin/fermata.json -writer $(CURDIR)/bin/fermata-writer.json -docs $(CURDIR)/docs -version $(VERSION) -out $(CURDIR)/bin/man
 
 .PHONY: setup
 setup: host-tools ## fetch and build what the lab needs (as root it installs missing Debian packages)
@@ -126,22 +136,32 @@ bench: ## freeze windows beside their floors, the longest stall of an applicatio
 	done
 
 .PHONY: lint
-lint: ## gofmt, go vet, staticcheck, shellcheck
+lint: man ## gofmt, go vet, staticcheck, shellcheck, mandoc
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not gofmt-ed:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
 	$(GO) vet ./...
 	$(GO) vet -tags lab,browser ./...
 	$(GO) run $(STATICCHECK) -tags lab,browser ./...
+	$(GO) -C tools vet ./...
+	$(GO) -C tools test ./...
+	@command -v mandoc >/dev/null || .ci/need mandoc
+	mandoc -Tlint -W warning bin/man/*
 	@command -v shellcheck >/dev/null || .ci/need shellcheck
 	shellcheck $$(git grep -lE '^#!.*\b(ba|da)?sh\b' -- ':!*.go' ':!*.md')
 
+# zsh looks for completions of packages in other places on other systems.
+ZSH_COMPLETIONS ?= /usr/share/zsh/vendor-completions
 .PHONY: install
-install: build ## the programs and units, below DESTDIR
+install: build man ## the programs, units, man pages and completions, below DESTDIR
 	install -D -m 0755 -t $(DESTDIR)/usr/bin bin/fermata bin/fermata-writer
 	install -D -m 0755 -t $(DESTDIR)/usr/libexec/fermata bin/fermatad bin/fermata-guard bin/fermata-exporter
 	install -D -m 0755 -t $(DESTDIR)/usr/lib/systemd/system-generators bin/fermata-generator
 	install -D -m 0755 -t $(DESTDIR)/usr/lib/fermata/providers bin/fermata-provider-btrfs bin/fermata-provider-array
 	@grep -v '^#' systemd/install.txt | while read -r from to mode; do \
 		test -z "$$from" || install -D -m "$$mode" "$$from" "$(DESTDIR)$$to" || exit 1; done
+	install -D -m 0644 -t $(DESTDIR)/usr/share/doc/fermata README.md docs/*.md
+	@for page in bin/man/*; do install -D -m 0644 -t "$(DESTDIR)/usr/share/man/man$${page##*.}" "$$page" || exit 1; done
+	@for to in bash=/usr/share/bash-completion/completions/fermata zsh=$(ZSH_COMPLETIONS)/_fermata fish=/usr/share/fish/vendor_completions.d/fermata.fish; do \
+		bin/fermata completion "$${to%%=*}" >bin/completion && install -D -m 0644 bin/completion "$(DESTDIR)$${to#*=}" || exit 1; done
 
 .PHONY: clean
 clean: ## remove bin/

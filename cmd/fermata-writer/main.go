@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/fermata-project/fermata/cmd/reference"
 	"github.com/fermata-project/fermata/hooks/recipe"
 	"github.com/fermata-project/fermata/hooks/recipe/postgresql"
 	"github.com/fermata-project/fermata/hooks/recipe/testwriter"
@@ -40,6 +41,7 @@ func run(ctx context.Context) int {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
+	root.CompletionOptions.DisableDefaultCmd = true
 	served := false
 	root.AddCommand(
 		journaldCommand(&served),
@@ -53,6 +55,7 @@ func run(ctx context.Context) int {
 		sqliteCommand(&served),
 		qemuHookDirCommand(&served),
 		testCommand(&served),
+		reference.Command(os.Stdout),
 	)
 	err := root.ExecuteContext(ctx)
 	switch {

@@ -2,11 +2,14 @@ package main
 
 import (
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/fermata-project/fermata/cmd/reference"
 )
 
 // Every command and every option stands in the reference.
@@ -37,4 +40,22 @@ func TestEverythingIsDocumented(t *testing.T) {
 		}
 	}
 	walk(newRoot(&app{}))
+}
+
+// Every verb has a worked example there: its command line as root types it, in a block of its own section.
+func TestEveryVerbHasAnExample(t *testing.T) {
+	text, err := os.ReadFile("../../docs/cli.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var walk func(reference.Verb)
+	walk = func(v reference.Verb) {
+		for _, below := range v.Verbs {
+			walk(below)
+		}
+		if len(v.Verbs) == 0 && !regexp.MustCompile(`(?m)^# (.*[ (])?`+v.Path+`( |\)|$)`).Match(text) {
+			t.Errorf("docs/cli.md has no example of %s", v.Path)
+		}
+	}
+	walk(reference.Of(newRoot(&app{})))
 }

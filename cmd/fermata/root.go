@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/fermata-project/fermata/cmd/reference"
 	"github.com/fermata-project/fermata/daemon/client"
 )
 
@@ -62,6 +63,7 @@ func newRoot(a *app) *cobra.Command {
 	},
 		snapshotCommand(a), policyCommand(a), execCommand(a), quiesceCommand(a), releaseCommand(a), writerCommand(a), providerCommand(a), poolCommand(a), volumeCommand(a),
 		statusCommand(a), doctorCommand(a), thawCommand(a), configCommand(a), completionCommand(a), versionCommand(a),
+		reference.Command(a.out),
 	)
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.DisableDefaultCmd = true
