@@ -199,7 +199,7 @@ func (c *cloning) finish(ctx context.Context) error {
 		return err
 	}
 	err = errors.Join(c.hide(ctx), d.store.Save(c.manifest), d.refresh(ctx))
-	if !c.record.Keep && d.exists(c.record.Source) {
+	if !c.record.Keep && d.expires(c.record.Source) {
 		err = errors.Join(err, d.deleteSet(ctx, c.record.Source))
 	}
 	if err != nil { // the copy is good all the same
@@ -260,7 +260,7 @@ func (c *cloning) undo(ctx context.Context, cause error) error {
 	}
 	d.o.Log.Error("no clone was made", "set", c.record.ID, "from", source, "error", cause)
 	errs := []error{cause, c.hide(ctx), d.o.Clones.Remove(c.record), d.store.Remove(c.record.ID)}
-	if cancelled && !c.record.Keep && d.exists(source) {
+	if cancelled && !c.record.Keep && d.expires(source) {
 		errs = append(errs, d.deleteSet(ctx, source))
 	}
 	return errors.Join(errs...)

@@ -272,7 +272,14 @@ func (d *Daemon) DeleteSet(ctx context.Context, id string) error {
 	defer release()
 	ctx, cancel := d.bounded(ctx)
 	defer cancel()
-	return d.deleteSet(ctx, id)
+	m, _, err := d.find(id)
+	if err == nil {
+		err = whilePinned(m)
+	}
+	if err != nil {
+		return err
+	}
+	return d.deleteSet(ctx, m.ID)
 }
 
 // deleteSet is DeleteSet for who has the turn.

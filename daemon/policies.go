@@ -108,6 +108,8 @@ func (d *Daemon) drop(ctx context.Context, id string) error {
 func (d *Daemon) protected(m api.Manifest) string {
 	present, err := d.mountsOf(m.ID)
 	switch {
+	case m.Pinned != nil:
+		return "it is pinned"
 	case err != nil:
 		return "whether it is mounted is not known"
 	case len(present) > 0:

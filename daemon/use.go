@@ -78,8 +78,10 @@ func outcomeOf(done bool) string {
 // putAway unmounts a set, and deletes it if it is to be. Who used it may need a moment to end.
 func (d *Daemon) putAway(ctx context.Context, id string, remove bool) error {
 	do, what := d.UmountSet, "unmount"
-	if remove {
+	if remove && (d.expires(id) || !d.exists(id)) {
 		do, what = d.DeleteSet, "delete"
+	} else {
+		remove = false // somebody has pinned it
 	}
 	for end := time.Now().Add(usedPatience); ; time.Sleep(usedPause) {
 		err := do(ctx, id)

@@ -187,7 +187,7 @@ func TestPolkitActions(t *testing.T) {
 			t.Errorf("%s is allowed to anybody", a.ID)
 		}
 	}
-	if want := []string{"create", "quiesce", "use", "delete", "mount", "resize", "extend-pool", "verify", "report", "register-writer", "read"}; !slices.Equal(ids, want) {
+	if want := []string{"create", "quiesce", "use", "delete", "mount", "resize", "extend-pool", "verify", "report", "pin", "prune", "register-writer", "read"}; !slices.Equal(ids, want) {
 		t.Errorf("actions %q, want %q", ids, want)
 	}
 }

@@ -55,7 +55,7 @@ fermata-policy@db.timer.d/50-schedule.conf:
 [Timer]
 OnCalendar=
 OnCalendar=daily
-OnCalendar=*:0/15
+OnCalendar=*:0/15 UTC
 RandomizedDelaySec=30000000us
 Persistent=false
 

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"path/filepath"
 	"strconv"
@@ -21,7 +20,7 @@ func snapshotCommand(a *app) *cobra.Command {
 		Long:  "Take, list, mount and delete snapshot sets. A set is named by its id, by the beginning of it, by latest, or by latest:POLICY.",
 	},
 		createCommand(a), snapshotListCommand(a), showCommand(a), deleteCommand(a), mountCommand(a), umountCommand(a), resizeCommand(a),
-		verifyCommand(a), reportCommand(a),
+		verifyCommand(a), reportCommand(a), pinCommand(a), unpinCommand(a),
 	)
 }
 
@@ -32,7 +31,7 @@ var setList = list[api.Manifest]{
 		{name: "policy", help: "the policy it was taken by", value: func(m api.Manifest) string { return m.Policy }},
 		{name: "created", help: "the instant that it shows", value: func(m api.Manifest) string { return instant(m.Created) }},
 		{name: "consistency", help: "what it claims", value: func(m api.Manifest) string { return string(m.Consistency) }},
-		{name: "state", help: "complete or damaged; cloning, with how much of it is done", value: setState},
+		{name: "state", help: "complete or damaged; cloning, with how much of it is done; pinned", value: setState},
 		{name: "volumes", help: "how many volumes", right: true, value: func(m api.Manifest) string { return strconv.Itoa(len(m.Volumes)) }},
 		{name: "mounted", help: "where it is mounted, if once; else how often", value: mounted},
 		{name: "freeze_window", help: "how long filesystems were blocked", wide: true, right: true, value: func(m api.Manifest) string { return span(m.Window) }},
@@ -46,7 +45,10 @@ var setList = list[api.Manifest]{
 }
 
 func setState(m api.Manifest) string {
-	if m.Progress == nil {
+	switch {
+	case m.Pinned != nil:
+		return string(m.State) + ", pinned"
+	case m.Progress == nil:
 		return string(m.State)
 	}
 	return fmt.Sprintf("%s %d%%", m.State, m.Progress.Percent())
@@ -131,35 +133,9 @@ func showCommand(a *app) *cobra.Command {
 }
 
 func deleteCommand(a *app) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:               "delete SET...",
-		Short:             "Delete sets with all their snapshots",
-		Example:           "  fermata snapshot delete 20261120T114653_7f3a",
-		Args:              atLeastOne("the set"),
-		ValidArgsFunction: completeSets,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.with(cmd, "delete", func(ctx context.Context, c *client.Client) error {
-				ids, err := resolveAll(ctx, c, args)
-				if err != nil {
-					return err
-				}
-				deleted, failures := []string{}, []error(nil)
-				for _, id := range ids {
-					if err := c.DeleteSet(ctx, id); err != nil {
-						failures = append(failures, cannot("delete "+id, err))
-						continue
-					}
-					deleted = append(deleted, id)
-				}
-				if err := a.printIDs(deleted, "deleted"); err != nil {
-					failures = append(failures, err)
-				}
-				return errors.Join(failures...)
-			})
-		},
-	}
-	cmd.Flags().BoolVarP(&a.quiet, "quiet", "q", false, "print ids only")
-	return cmd
+	return eachSet(a, &cobra.Command{
+		Use: "delete SET...", Short: "Delete sets with all their snapshots", Example: "  fermata snapshot delete 20261120T114653_7f3a",
+	}, (*client.Client).DeleteSet, "deleted")
 }
 
 // resolveAll finds every set before the first is touched: "latest latest" means one set, once.

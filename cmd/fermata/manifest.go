@@ -67,6 +67,9 @@ func (a *app) printHead(m *api.Manifest) {
 	if m.Reported != nil {
 		add("backup", m.Reported.Outcome+", said by "+cmp.Or(m.Reported.By, "somebody")+" at "+instant(m.Reported.Time))
 	}
+	if m.Pinned != nil {
+		add("pinned", "by "+cmp.Or(m.Pinned.By, "somebody")+" at "+instant(m.Pinned.Time))
+	}
 	add("labels", labelText(m.Labels))
 	printTable(a, nil, nil, rows)
 }

@@ -16,6 +16,7 @@ type Expression struct {
 	fromEnd          bool // days are counted from the month's last
 	hour, minute     chain
 	second           chain // in microseconds
+	zone             string
 }
 
 // words are what systemd takes some words for.
@@ -52,7 +53,7 @@ func parse(text string) (e Expression, err error) {
 	}
 	fields := strings.Fields(text)
 	if n := len(fields); n > 1 && isZone(fields[n-1]) {
-		fields = fields[:n-1]
+		e.zone, fields = fields[n-1], fields[:n-1]
 	}
 	if len(fields) == 1 {
 		if long, ok := words[strings.ToLower(fields[0])]; ok {
@@ -87,6 +88,12 @@ func parse(text string) (e Expression, err error) {
 		return e, fmt.Errorf("it is empty")
 	}
 	return e, nil
+}
+
+// EachHour reports whether there are runs in each hour of each day, at the same minutes, and no time zone is said. Such an expression
+// means the same in UTC as in any zone that differs from it by whole hours.
+func (e Expression) EachHour() bool {
+	return e.zone == "" && e.weekdays == nil && e.year == nil && e.month == nil && e.day == nil && e.hour == nil
 }
 
 // isZone reports whether a word is a time zone.

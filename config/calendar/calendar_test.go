@@ -40,6 +40,17 @@ func TestLongest(t *testing.T) {
 	}
 }
 
+func TestEachHour(t *testing.T) {
+	for text, want := range map[string]bool{
+		"*:0/15": true, "hourly": true, "minutely": true, "*-*-* *:00,30:00": true, "*:0/15 UTC": false, "hourly Europe/Berlin": false,
+		"daily": false, "Mon..Fri *:0/15": false, "8..18:0/15": false, "*-*-1 *:00": false, "2027-*-* *:00": false,
+	} {
+		if e, err := Parse(text); err != nil || e.EachHour() != want {
+			t.Errorf("%s: %v, %v", text, e.EachHour(), err)
+		}
+	}
+}
+
 func TestParse(t *testing.T) {
 	for text, want := range map[string]string{
 		"": "it is empty", "  ": "it is empty", "often": "is no date", "25:00": "25 is not from 0 to 23", "*:60": "60 is not from 0 to 59",

@@ -133,10 +133,18 @@ type Manifest struct {
 	Verified *Verification `json:"verified,omitempty"`
 	// Reported is how the backup went that was made of it.
 	Reported *Report `json:"reported,omitempty"`
+	// Pinned: neither retention nor a full pool drops the set.
+	Pinned *Pin `json:"pinned,omitempty"`
 	// Progress of the copy, while the state is cloning; it is not part of the stored document.
 	Progress *Progress `json:"progress,omitempty"`
 	// Mounts is where the set is mounted now; it is not part of the stored document.
 	Mounts []Mount `json:"mounts,omitempty"`
+}
+
+// Pin keeps a set.
+type Pin struct {
+	Time time.Time `json:"time"`
+	By   string    `json:"by,omitempty"` // the user
 }
 
 // State of a set.
@@ -416,6 +424,9 @@ type Service interface {
 	VerifySet(ctx context.Context, id string, progress func(phase string)) (*Verification, error)
 	// ReportSet takes down how the backup of a set went, and tells the set's writers.
 	ReportSet(ctx context.Context, id string, o ReportOptions) (*Report, error)
+	// PinSet keeps a set, whatever its policy's retention says, until UnpinSet. By is the user who wants that.
+	PinSet(ctx context.Context, id, by string) error
+	UnpinSet(ctx context.Context, id string) error
 	Policies() []Policy
 	// PrunePolicy deletes the sets of a policy that its retention does not keep; a dry run only says which. What could not be
 	// deleted says so in its verdict, and is no error. Newest set first.

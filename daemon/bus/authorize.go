@@ -32,6 +32,10 @@ const (
 	Verify Action = "verify"
 	// Report how the backup of a snapshot set went.
 	Report Action = "report"
+	// Pin a snapshot set, or unpin it.
+	Pin Action = "pin"
+	// Prune drops the sets that a policy does not keep.
+	Prune Action = "prune"
 	// RegisterWriter makes the caller a writer.
 	RegisterWriter Action = "register-writer"
 	// Read the inventories, sets and jobs.

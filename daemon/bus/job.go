@@ -33,7 +33,7 @@ func (l *link) job() iface {
 }
 
 var jobTable = []property{
-	prop("Kind", "const", "create, delete, mount, umount, resize, verify, report, prune, extend-pool, measure-pool, quiesce or use.", func(j *job) string { return j.kind }),
+	prop("Kind", "const", "create, delete, mount, umount, resize, verify, report, pin, unpin, prune, extend-pool, measure-pool, quiesce, use or writer-test.", func(j *job) string { return j.kind }),
 	prop("State", "true", "running or done.", func(j *job) string {
 		if j.isDone() {
 			return "done"
@@ -77,7 +77,7 @@ func (l *link) waitJob(c call) (outcome, errText, result string, err error) {
 }
 
 // actionOf is what one must be allowed to, to start a job of a kind.
-var actionOf = map[string]Action{"create": Create, "delete": Delete, "prune": Delete, "mount": Mount, "umount": Mount, "resize": Resize, "extend-pool": ExtendPool, "measure-pool": ExtendPool, "verify": Verify, "report": Report, "quiesce": Quiesce, "use": Use, "writer-test": Create}
+var actionOf = map[string]Action{"create": Create, "delete": Delete, "prune": Prune, "pin": Pin, "unpin": Pin, "mount": Mount, "umount": Mount, "resize": Resize, "extend-pool": ExtendPool, "measure-pool": ExtendPool, "verify": Verify, "report": Report, "quiesce": Quiesce, "use": Use, "writer-test": Create}
 
 func (l *link) cancelJob(c call) error {
 	j, err := l.jobs.find(c.path)

@@ -61,7 +61,11 @@ func (l *link) manager() iface {
 			{name: "ReportSet", action: Report, in: "id options", out: "job", fn: l.reportSet,
 				doc: "Says how the backup went that was made of a set, and tells the set's writers. Options: outcome s (ok, failed), " +
 					"force b (once more). The job's result is the report."},
-			{name: "PrunePolicy", action: Delete, in: "policy", out: "job", fn: l.prunePolicy,
+			{name: "PinSet", action: Pin, in: "id", out: "job", fn: l.pinSet,
+				doc: "Keeps a set, whatever the retention of its policy says and however full its pool is."},
+			{name: "UnpinSet", action: Pin, in: "id", out: "job", fn: l.unpinSet,
+				doc: "Lets a set go that was pinned."},
+			{name: "PrunePolicy", action: Prune, in: "policy", out: "job", fn: l.prunePolicy,
 				doc: "Deletes the sets of a policy that its retention does not keep. The job's result is the array of verdicts, one for each set."},
 			{name: "PlanPrune", action: Read, in: "policy", out: "json", fn: l.planPrune,
 				doc: "The verdicts that PrunePolicy would come to now, newest set first."},
@@ -190,6 +194,23 @@ func (l *link) reportSet(c call, ref string, o map[string]dbus.Variant) (dbus.Ob
 	return pathOf(l.jobs.start("report", c.sender, func(ctx context.Context, _ *job) (any, error) {
 		return l.svc.ReportSet(ctx, m.ID, options)
 	}))
+}
+
+func (l *link) pinSet(c call, ref string) (dbus.ObjectPath, error) {
+	m, err := resolve(l.svc.Sets(), ref)
+	if err != nil {
+		return "/", err
+	}
+	by := l.userOf(c)
+	return pathOf(l.jobs.start("pin", c.sender, func(ctx context.Context, _ *job) (any, error) { return nil, l.svc.PinSet(ctx, m.ID, by) }))
+}
+
+func (l *link) unpinSet(c call, ref string) (dbus.ObjectPath, error) {
+	m, err := resolve(l.svc.Sets(), ref)
+	if err != nil {
+		return "/", err
+	}
+	return pathOf(l.jobs.start("unpin", c.sender, func(ctx context.Context, _ *job) (any, error) { return nil, l.svc.UnpinSet(ctx, m.ID) }))
 }
 
 func (l *link) prunePolicy(c call, name string) (dbus.ObjectPath, error) {

@@ -96,6 +96,18 @@ func (c *Client) ReportSet(ctx context.Context, ref string, o api.ReportOptions)
 	return runJob[*api.Report](ctx, c, nil, "ReportSet", ref, options)
 }
 
+// PinSet keeps a set, whatever its policy's retention says.
+func (c *Client) PinSet(ctx context.Context, ref string) error {
+	_, err := runJob[any](ctx, c, nil, "PinSet", ref)
+	return err
+}
+
+// UnpinSet lets a set go that was pinned.
+func (c *Client) UnpinSet(ctx context.Context, ref string) error {
+	_, err := runJob[any](ctx, c, nil, "UnpinSet", ref)
+	return err
+}
+
 // TestWriter takes a writer through all phases, without a snapshot. A writer that misbehaves is a result, not an error.
 func (c *Client) TestWriter(ctx context.Context, r api.WriterTestRequest, progress func(phase string)) (*api.WriterTest, error) {
 	options := map[string]dbus.Variant{}

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/fermata-project/fermata/config"
+	"github.com/fermata-project/fermata/config/calendar"
 )
 
 // Unit is the timer that runs a policy.
@@ -26,7 +28,7 @@ func Generated(p config.Policy, dir string) (files, links map[string]string) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s[Timer]\nOnCalendar=\n", made)
 	for _, at := range s.At {
-		fmt.Fprintf(&b, "OnCalendar=%s\n", at)
+		fmt.Fprintf(&b, "OnCalendar=%s\n", throughChanges(at, time.Local, time.Now()))
 	}
 	fmt.Fprintf(&b, "RandomizedDelaySec=%dus\nPersistent=%t\n", s.RandomizedDelay.Microseconds(), s.Persistent)
 	const drop = "50-schedule.conf"
@@ -36,4 +38,19 @@ func Generated(p config.Policy, dir string) (files, links map[string]string) {
 		files[filepath.Join(dir, service, drop)] = fmt.Sprintf("%s[Unit]\nOnFailure=%s\n", made, s.OnFailure)
 	}
 	return files, map[string]string{filepath.Join(dir, "timers.target.wants", Unit(p.Name)): Template}
+}
+
+// throughChanges says a time of each hour in UTC. In local time systemd leaves out the hour that comes twice when daylight saving ends:
+// after 02:45 its next quarter of an hour is 03:00, five quarters later (systemd 252, systemd-analyze calendar).
+func throughChanges(expression string, in *time.Location, now time.Time) string {
+	e, err := calendar.Parse(expression)
+	if err != nil || !e.EachHour() {
+		return expression
+	}
+	for month := range time.Month(12) {
+		if _, offset := time.Date(now.Year(), month+1, 1, 0, 0, 0, 0, in).Zone(); offset%(60*60) != 0 {
+			return expression // its minutes are not those of UTC
+		}
+	}
+	return expression + " UTC"
 }

@@ -384,6 +384,16 @@ func (f *Fake) ReportSet(_ context.Context, id string, o api.ReportOptions) (r *
 	return r, err
 }
 
+// PinSet implements api.Service.
+func (f *Fake) PinSet(_ context.Context, id, by string) error {
+	return f.change(id, func(i int) error { f.sets[i].Pinned = &api.Pin{Time: f.sets[i].Created, By: by}; return nil })
+}
+
+// UnpinSet implements api.Service.
+func (f *Fake) UnpinSet(_ context.Context, id string) error {
+	return f.change(id, func(i int) error { f.sets[i].Pinned = nil; return nil })
+}
+
 // Writers implements api.Service.
 func (f *Fake) Writers() []api.Writer {
 	return []api.Writer{
