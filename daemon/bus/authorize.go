@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/godbus/dbus/v5"
 
@@ -44,9 +45,9 @@ const (
 
 // Authorizer decides who may do what.
 type Authorizer interface {
-	// Authorize returns nil if the sender may do the action, otherwise an error of class Denied. It may take as long as
-	// ctx allows.
-	Authorize(ctx context.Context, sender dbus.Sender, action Action) error
+	// Authorize returns nil if the sender may do the action, which is about what details say, otherwise an error of class Denied.
+	// It may take as long as ctx allows.
+	Authorize(ctx context.Context, sender dbus.Sender, action Action, details Details) error
 }
 
 type interactionKey struct{}
@@ -76,7 +77,7 @@ type polkitResult struct {
 
 const allowUserInteraction = 1
 
-func (p polkit) Authorize(ctx context.Context, sender dbus.Sender, action Action) error {
+func (p polkit) Authorize(ctx context.Context, sender dbus.Sender, action Action, details Details) error {
 	var uid uint32
 	err := p.conn.BusObject().CallWithContext(ctx, "org.freedesktop.DBus.GetConnectionUnixUser", 0, string(sender)).Store(&uid)
 	if err != nil {
@@ -85,7 +86,7 @@ func (p polkit) Authorize(ctx context.Context, sender dbus.Sender, action Action
 	if uid == 0 {
 		return nil
 	}
-	result, err := p.check(ctx, sender, action)
+	result, err := p.check(ctx, sender, action, details)
 	return verdict(uid, action, result, err)
 }
 
@@ -113,22 +114,26 @@ func (a Action) deed() string {
 		return "register a writer"
 	case ExtendPool:
 		return "extend pools"
+	case Prune:
+		return "drop the sets of a policy"
 	}
 	return string(a) + " snapshot sets"
 }
 
 func (a Action) polkit() string { return "org.fermata.fermata1." + string(a) }
 
-func (p polkit) check(ctx context.Context, sender dbus.Sender, action Action) (polkitResult, error) {
+func (p polkit) check(ctx context.Context, sender dbus.Sender, action Action, details Details) (polkitResult, error) {
 	var flags uint32
 	if ctx.Value(interactionKey{}) == true {
 		flags = allowUserInteraction
 	}
 	who := subject{"system-bus-name", map[string]dbus.Variant{"name": dbus.MakeVariant(string(sender))}}
+	told := map[string]string{} // never null
+	maps.Copy(told, details)
 	var r polkitResult
 	err := p.conn.Object("org.freedesktop.PolicyKit1", "/org/freedesktop/PolicyKit1/Authority").CallWithContext(ctx,
 		"org.freedesktop.PolicyKit1.Authority.CheckAuthorization", 0,
-		who, action.polkit(), map[string]string{}, flags, "").Store(&r)
+		who, action.polkit(), told, flags, "").Store(&r)
 	if err != nil {
 		var e dbus.Error
 		if errors.As(err, &e) {

@@ -67,18 +67,19 @@ func TestCheckAuthorization(t *testing.T) {
 	address := privateBus(t)
 	conn, authority := connectTo(t, address), connectTo(t, address)
 	p := polkit{conn}
-	if _, err := p.check(t.Context(), ":1.1", Read); err == nil || !strings.Contains(err.Error(), "ServiceUnknown") {
+	if _, err := p.check(t.Context(), ":1.1", Read, nil); err == nil || !strings.Contains(err.Error(), "ServiceUnknown") {
 		t.Errorf("without polkit: %v", err)
 	}
 	type question struct {
 		who    subject
 		action string
+		about  map[string]string
 		flags  uint32
 	}
 	asked := make(chan question, 1)
 	err := authority.ExportMethodTable(map[string]any{
-		"CheckAuthorization": func(who subject, action string, _ map[string]string, flags uint32, _ string) (polkitResult, *dbus.Error) {
-			asked <- question{who, action, flags}
+		"CheckAuthorization": func(who subject, action string, about map[string]string, flags uint32, _ string) (polkitResult, *dbus.Error) {
+			asked <- question{who, action, about, flags}
 			return polkitResult{Challenge: true, Details: map[string]string{}}, nil
 		},
 	}, "/org/freedesktop/PolicyKit1/Authority", "org.freedesktop.PolicyKit1.Authority")
@@ -89,9 +90,9 @@ func TestCheckAuthorization(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, interactive := range []bool{false, true} {
-		r, err := p.check(withInteraction(t.Context(), interactive), ":1.7", Create)
+		r, err := p.check(withInteraction(t.Context(), interactive), ":1.7", Create, Details{"policy": "db"})
 		q := <-asked
-		if err != nil || r.Authorized || !r.Challenge || q.action != "org.fermata.fermata1.create" || q.who.Kind != "system-bus-name" ||
+		if err != nil || r.Authorized || !r.Challenge || q.action != "org.fermata.fermata1.create" || q.who.Kind != "system-bus-name" || q.about["policy"] != "db" ||
 			q.who.Details["name"].Value() != ":1.7" || (q.flags == allowUserInteraction) != interactive {
 			t.Errorf("asked %+v, got %+v, %v", q, r, err)
 		}
@@ -106,12 +107,12 @@ func TestPolkitLetsRootThrough(t *testing.T) {
 	if err := conn.BusObject().Call("org.freedesktop.DBus.GetConnectionUnixUser", 0, conn.Names()[0]).Store(&uid); err != nil {
 		t.Fatal(err)
 	}
-	err := Polkit(conn).Authorize(ctx, dbus.Sender(conn.Names()[0]), Create)
+	err := Polkit(conn).Authorize(ctx, dbus.Sender(conn.Names()[0]), Create, nil)
 	// There is no polkit on this bus: root may, everybody else may not.
 	if (err == nil) != (uid == 0) {
 		t.Errorf("user %d: %v", uid, err)
 	}
-	if err := Polkit(conn).Authorize(ctx, ":9.9", Create); api.Of(err) != api.Denied {
+	if err := Polkit(conn).Authorize(ctx, ":9.9", Create, nil); api.Of(err) != api.Denied {
 		t.Errorf("somebody who is not there: %v", err)
 	}
 }

@@ -155,4 +155,6 @@ func TestPanic(t *testing.T) {
 
 type panics struct{}
 
-func (panics) Authorize(context.Context, dbus.Sender, bus.Action) error { panic("on purpose") }
+func (panics) Authorize(context.Context, dbus.Sender, bus.Action, bus.Details) error {
+	panic("on purpose")
+}

@@ -13,12 +13,12 @@ func (l *link) job() iface {
 		doc: "Long work. A finished job stays for a minute, or until 64 later ones have finished. The job that takes a set, " +
 			"or holds, is cancelled when its requester leaves the bus, unless the request said detach.",
 		methods: []method{
-			{name: "Wait", action: Read, out: "outcome error result", fn: l.waitJob,
+			{name: "Wait", action: Read, about: aboutObject, out: "outcome error result", fn: l.waitJob,
 				doc: "Returns when the job has ended, however long that takes: the outcome (\"ok\", or the class of the error), " +
 					"the error's text, and the result as JSON."},
 			{name: "Cancel", fn: l.cancelJob,
 				doc: "Asks the job to undo what it did and end. Its requester may, and who may start such a job."},
-			{name: "WaitHeld", action: Read, out: "held", fn: l.waitHeld,
+			{name: "WaitHeld", action: Read, about: aboutObject, out: "held", fn: l.waitHeld,
 				doc: "Returns true as soon as a job of kind quiesce holds, or one of kind use has mounted its set, and false when it has ended without."},
 			{name: "Release", in: "done", fn: l.releaseJob,
 				doc: "Ends the hold of a job of kind quiesce, or the use of a set; done says whether what it was for has been done, and the writers are told. " +
@@ -96,7 +96,7 @@ func (l *link) ownsJob(c call, j *job) error {
 	if c.sender == j.owner {
 		return nil
 	}
-	return l.auth.Authorize(c.ctx, c.sender, actionOf[j.kind])
+	return c.authorize(actionOf[j.kind], j.details)
 }
 
 func unknownObject(path dbus.ObjectPath) error {

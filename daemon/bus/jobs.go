@@ -33,11 +33,14 @@ type job struct {
 	number uint64
 	kind   string // create, delete, mount, umount, resize, quiesce, use and others
 	owner  dbus.Sender
-	bound  atomic.Bool // cancelled when its owner leaves the bus
-	cancel context.CancelFunc
-	phase  atomic.Pointer[string]
-	hold   *hold                  // of a job of kind quiesce or use
-	set    atomic.Pointer[string] // that is used
+	// details of the call that started it.
+	details Details
+	begun   time.Time
+	bound   atomic.Bool // cancelled when its owner leaves the bus
+	cancel  context.CancelFunc
+	phase   atomic.Pointer[string]
+	hold    *hold                  // of a job of kind quiesce or use
+	set     atomic.Pointer[string] // that is used
 
 	done   chan struct{} // closed at the end; what follows is set before
 	ended  time.Time
@@ -100,12 +103,12 @@ func (js *jobs) begin(ctx context.Context) {
 }
 
 // start runs work as a job. The work's result is kept as JSON; nil is kept as the empty string.
-func (js *jobs) start(kind string, owner dbus.Sender, work func(context.Context, *job) (any, error)) (*job, error) {
-	return js.startHold(kind, owner, nil, work)
+func (js *jobs) start(kind string, by call, work func(context.Context, *job) (any, error)) (*job, error) {
+	return js.startHold(kind, by, nil, work)
 }
 
 // startHold is start for a job that has a hold.
-func (js *jobs) startHold(kind string, owner dbus.Sender, h *hold, work func(context.Context, *job) (any, error)) (*job, error) {
+func (js *jobs) startHold(kind string, by call, h *hold, work func(context.Context, *job) (any, error)) (*job, error) {
 	js.mu.Lock()
 	defer js.mu.Unlock()
 	if js.ctx == nil || js.ctx.Err() != nil {
@@ -115,7 +118,7 @@ func (js *jobs) startHold(kind string, owner dbus.Sender, h *hold, work func(con
 		return nil, api.Errorf(api.Busy, "%d jobs are running or waiting; try again when they are done", js.active)
 	}
 	ctx, cancel := context.WithCancel(js.ctx)
-	j := &job{number: js.next, kind: kind, owner: owner, cancel: cancel, hold: h, done: make(chan struct{})}
+	j := &job{number: js.next, kind: kind, owner: by.sender, details: by.details, begun: time.Now(), cancel: cancel, hold: h, done: make(chan struct{})}
 	js.next++
 	js.active++
 	js.byNum[j.number] = j

@@ -33,51 +33,51 @@ func (l *link) manager() iface {
 		name: api.ManagerInterface,
 		doc:  "Takes snapshot sets and keeps the inventories.",
 		methods: []method{
-			{name: "CreateSet", action: Create, in: "options", out: "job", fn: l.createSet,
+			{name: "CreateSet", action: Create, about: aboutRequest, in: "options", out: "job", fn: l.createSet,
 				doc: "Takes a snapshot set, or plans it (dry_run). The options are the fields of a request by their JSON names: " +
 					"policy s, volumes as, writers as, provider s, providers a{ss} (volume to provider), consistency s, fail_if_busy b, dry_run b, retry u, " +
 					"retry_wait_ns t (nanoseconds), labels a{ss}, method s (copy-on-write, clone), clone_directory s, clone_rate_bytes t (a second), clone_keep b, clone_no_wait b; and detach b: go on when the requester leaves the bus. " +
 					"The job's result is the manifest."},
-			{name: "Quiesce", action: Quiesce, in: "options", out: "job", fn: l.quiesce,
+			{name: "Quiesce", action: Quiesce, about: aboutRequest, in: "options", out: "job", fn: l.quiesce,
 				doc: "Holds writers and filesystems without a snapshot, until the job's method Release is called, and for_ns at most. " +
 					"Options: policy s, volumes as, writers as, writers_only b, for_ns t (nanoseconds, at most a minute), consistency s, fail_if_busy b, " +
 					"detach b. The job's result is a manifest in state released."},
-			{name: "UseSet", action: Use, in: "options", out: "job", fn: l.useSet,
+			{name: "UseSet", action: Use, about: aboutRequest, in: "options", out: "job", fn: l.useSet,
 				doc: "Takes a set, or finds one (set s), mounts it (target s, writable b), and waits for the job's method Release; then reports to the " +
 					"writers how it went, unmounts the set, and deletes it, unless it was there before or keep b says otherwise; also when the requester " +
 					"leaves the bus. The other options are those of CreateSet. The job's result is the manifest."},
-			{name: "DeleteSet", action: Delete, in: "id", out: "job", fn: l.deleteSet,
+			{name: "DeleteSet", action: Delete, about: aboutSet, in: "id", out: "job", fn: l.deleteSet,
 				doc: "Deletes a set. A set is named by its id, a prefix of one id only, \"latest\" or \"latest:POLICY\"."},
-			{name: "MountSet", action: Mount, in: "id options", out: "job", fn: l.mountSet,
+			{name: "MountSet", action: Mount, about: aboutSet, in: "id options", out: "job", fn: l.mountSet,
 				doc: "Mounts a set. Options: writable b, target s. The job's result is the array of mounts."},
-			{name: "UmountSet", action: Mount, in: "id", out: "job", fn: l.umountSet,
+			{name: "UmountSet", action: Mount, about: aboutSet, in: "id", out: "job", fn: l.umountSet,
 				doc: "Unmounts a set."},
-			{name: "ResizeSet", action: Resize, in: "id options", out: "job", fn: l.resizeSet,
+			{name: "ResizeSet", action: Resize, about: aboutSet, in: "id options", out: "job", fn: l.resizeSet,
 				doc: "Grows the copy-on-write areas of a set's snapshots. Options: volume s, size_bytes t, grow b (size_bytes is added). " +
 					"The job's result is the array of the volumes meant."},
-			{name: "VerifySet", action: Verify, in: "id", out: "job", fn: l.verifySet,
+			{name: "VerifySet", action: Verify, about: aboutSet, in: "id", out: "job", fn: l.verifySet,
 				doc: "Looks whether a set can be used, on throw-away copies of its snapshots. The job's result is the verification: " +
 					"ok says whether it can."},
-			{name: "ReportSet", action: Report, in: "id options", out: "job", fn: l.reportSet,
+			{name: "ReportSet", action: Report, about: aboutSet, in: "id options", out: "job", fn: l.reportSet,
 				doc: "Says how the backup went that was made of a set, and tells the set's writers. Options: outcome s (ok, failed), " +
 					"force b (once more). The job's result is the report."},
-			{name: "PinSet", action: Pin, in: "id", out: "job", fn: l.pinSet,
+			{name: "PinSet", action: Pin, about: aboutSet, in: "id", out: "job", fn: l.pinSet,
 				doc: "Keeps a set, whatever the retention of its policy says and however full its pool is."},
-			{name: "UnpinSet", action: Pin, in: "id", out: "job", fn: l.unpinSet,
+			{name: "UnpinSet", action: Pin, about: aboutSet, in: "id", out: "job", fn: l.unpinSet,
 				doc: "Lets a set go that was pinned."},
-			{name: "PrunePolicy", action: Prune, in: "policy", out: "job", fn: l.prunePolicy,
+			{name: "PrunePolicy", action: Prune, about: aboutPolicy, in: "policy", out: "job", fn: l.prunePolicy,
 				doc: "Deletes the sets of a policy that its retention does not keep. The job's result is the array of verdicts, one for each set."},
-			{name: "PlanPrune", action: Read, in: "policy", out: "json", fn: l.planPrune,
+			{name: "PlanPrune", action: Read, about: aboutPolicy, in: "policy", out: "json", fn: l.planPrune,
 				doc: "The verdicts that PrunePolicy would come to now, newest set first."},
 			{name: "ListPolicies", action: Read, out: "json", fn: l.listPolicies,
 				doc: "The policies, with how many sets each has."},
-			{name: "GetSet", action: Read, in: "id", out: "json", fn: l.getSet,
+			{name: "GetSet", action: Read, about: aboutSet, in: "id", out: "json", fn: l.getSet,
 				doc: "The manifest of a set."},
 			{name: "ListSets", action: Read, out: "json", fn: l.listSets,
 				doc: "The manifests of all sets, newest last."},
 			{name: "ListWriters", action: Read, out: "json", fn: l.listWriters,
 				doc: "The declared writers."},
-			{name: "TestWriter", action: Create, in: "writer options", out: "job", fn: l.testWriter,
+			{name: "TestWriter", action: Create, about: aboutWriter, in: "writer options", out: "job", fn: l.testWriter,
 				doc: "Takes a writer through all phases, without a snapshot. Options: policy s (whose volumes it is told of), fail_if_busy b, detach b. " +
 					"The job's result says how long each phase took, and what a set would have been told; it is cancelled when its requester leaves the bus."},
 			{name: "RegisterWriter", in: "name object options", fn: l.registerWriter,
@@ -114,7 +114,7 @@ func (l *link) createSet(c call, o map[string]dbus.Variant) (dbus.ObjectPath, er
 	if err != nil {
 		return "/", err
 	}
-	j, err := l.jobs.start("create", c.sender, func(ctx context.Context, j *job) (any, error) {
+	j, err := l.jobs.start("create", c, func(ctx context.Context, j *job) (any, error) {
 		return l.svc.CreateSet(ctx, request, j.setPhase)
 	})
 	if err == nil && !detach {
@@ -128,7 +128,7 @@ func (l *link) deleteSet(c call, ref string) (dbus.ObjectPath, error) {
 	if err != nil {
 		return "/", err
 	}
-	return pathOf(l.jobs.start("delete", c.sender, func(ctx context.Context, _ *job) (any, error) {
+	return pathOf(l.jobs.start("delete", c, func(ctx context.Context, _ *job) (any, error) {
 		return nil, l.svc.DeleteSet(ctx, m.ID)
 	}))
 }
@@ -142,7 +142,7 @@ func (l *link) mountSet(c call, ref string, o map[string]dbus.Variant) (dbus.Obj
 	if err != nil {
 		return "/", err
 	}
-	return pathOf(l.jobs.start("mount", c.sender, func(ctx context.Context, _ *job) (any, error) {
+	return pathOf(l.jobs.start("mount", c, func(ctx context.Context, _ *job) (any, error) {
 		return l.svc.MountSet(ctx, m.ID, options)
 	}))
 }
@@ -152,7 +152,7 @@ func (l *link) umountSet(c call, ref string) (dbus.ObjectPath, error) {
 	if err != nil {
 		return "/", err
 	}
-	return pathOf(l.jobs.start("umount", c.sender, func(ctx context.Context, _ *job) (any, error) {
+	return pathOf(l.jobs.start("umount", c, func(ctx context.Context, _ *job) (any, error) {
 		return nil, l.svc.UmountSet(ctx, m.ID)
 	}))
 }
@@ -166,7 +166,7 @@ func (l *link) resizeSet(c call, ref string, o map[string]dbus.Variant) (dbus.Ob
 	if err != nil {
 		return "/", err
 	}
-	return pathOf(l.jobs.start("resize", c.sender, func(ctx context.Context, _ *job) (any, error) {
+	return pathOf(l.jobs.start("resize", c, func(ctx context.Context, _ *job) (any, error) {
 		return l.svc.ResizeSet(ctx, m.ID, options)
 	}))
 }
@@ -176,7 +176,7 @@ func (l *link) verifySet(c call, ref string) (dbus.ObjectPath, error) {
 	if err != nil {
 		return "/", err
 	}
-	return pathOf(l.jobs.start("verify", c.sender, func(ctx context.Context, j *job) (any, error) {
+	return pathOf(l.jobs.start("verify", c, func(ctx context.Context, j *job) (any, error) {
 		return l.svc.VerifySet(ctx, m.ID, j.setPhase)
 	}))
 }
@@ -191,7 +191,7 @@ func (l *link) reportSet(c call, ref string, o map[string]dbus.Variant) (dbus.Ob
 		return "/", err
 	}
 	options.By = l.userOf(c)
-	return pathOf(l.jobs.start("report", c.sender, func(ctx context.Context, _ *job) (any, error) {
+	return pathOf(l.jobs.start("report", c, func(ctx context.Context, _ *job) (any, error) {
 		return l.svc.ReportSet(ctx, m.ID, options)
 	}))
 }
@@ -202,7 +202,7 @@ func (l *link) pinSet(c call, ref string) (dbus.ObjectPath, error) {
 		return "/", err
 	}
 	by := l.userOf(c)
-	return pathOf(l.jobs.start("pin", c.sender, func(ctx context.Context, _ *job) (any, error) { return nil, l.svc.PinSet(ctx, m.ID, by) }))
+	return pathOf(l.jobs.start("pin", c, func(ctx context.Context, _ *job) (any, error) { return nil, l.svc.PinSet(ctx, m.ID, by) }))
 }
 
 func (l *link) unpinSet(c call, ref string) (dbus.ObjectPath, error) {
@@ -210,11 +210,11 @@ func (l *link) unpinSet(c call, ref string) (dbus.ObjectPath, error) {
 	if err != nil {
 		return "/", err
 	}
-	return pathOf(l.jobs.start("unpin", c.sender, func(ctx context.Context, _ *job) (any, error) { return nil, l.svc.UnpinSet(ctx, m.ID) }))
+	return pathOf(l.jobs.start("unpin", c, func(ctx context.Context, _ *job) (any, error) { return nil, l.svc.UnpinSet(ctx, m.ID) }))
 }
 
 func (l *link) prunePolicy(c call, name string) (dbus.ObjectPath, error) {
-	return pathOf(l.jobs.start("prune", c.sender, func(ctx context.Context, _ *job) (any, error) {
+	return pathOf(l.jobs.start("prune", c, func(ctx context.Context, _ *job) (any, error) {
 		verdicts, err := l.svc.PrunePolicy(ctx, name, false)
 		return array(verdicts), err
 	}))

@@ -25,7 +25,7 @@ func (l *link) measurePool(c call, name string) (dbus.ObjectPath, error) {
 	if err := poolName(name); err != nil {
 		return "/", err
 	}
-	return pathOf(l.jobs.start("measure-pool", c.sender, func(ctx context.Context, _ *job) (any, error) {
+	return pathOf(l.jobs.start("measure-pool", c, func(ctx context.Context, _ *job) (any, error) {
 		return l.svc.MeasurePool(ctx, name)
 	}))
 }
@@ -38,7 +38,7 @@ func (l *link) extendPool(c call, name string, o map[string]dbus.Variant) (dbus.
 	if err != nil {
 		return "/", err
 	}
-	return pathOf(l.jobs.start("extend-pool", c.sender, func(ctx context.Context, _ *job) (any, error) {
+	return pathOf(l.jobs.start("extend-pool", c, func(ctx context.Context, _ *job) (any, error) {
 		return l.svc.ExtendPool(ctx, name, options)
 	}))
 }

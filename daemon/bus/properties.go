@@ -16,7 +16,7 @@ func (l *link) propertiesOf(read func(dbus.ObjectPath) (interfaces, error)) ifac
 	return iface{
 		name: propertiesInterface,
 		methods: []method{
-			{name: "Get", action: Read, in: "interface name", out: "value",
+			{name: "Get", action: Read, about: aboutObject, in: "interface name", out: "value",
 				fn: func(c call, i, name string) (dbus.Variant, error) {
 					all, err := one(read, c.path, i)
 					if err != nil {
@@ -29,7 +29,7 @@ func (l *link) propertiesOf(read func(dbus.ObjectPath) (interfaces, error)) ifac
 					}
 					return v, nil
 				}},
-			{name: "GetAll", action: Read, in: "interface", out: "values",
+			{name: "GetAll", action: Read, about: aboutObject, in: "interface", out: "values",
 				fn: func(c call, i string) (map[string]dbus.Variant, error) { return one(read, c.path, i) }},
 			{name: "Set", in: "interface name value",
 				fn: func(_ call, i, name string, _ dbus.Variant) error {

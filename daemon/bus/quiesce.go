@@ -27,7 +27,7 @@ func (l *link) quiesce(c call, o map[string]dbus.Variant) (dbus.ObjectPath, erro
 		return "/", err
 	}
 	h := newHold()
-	j, err := l.jobs.startHold("quiesce", c.sender, h, func(ctx context.Context, j *job) (any, error) {
+	j, err := l.jobs.startHold("quiesce", c, h, func(ctx context.Context, j *job) (any, error) {
 		return l.svc.Quiesce(ctx, request, api.Hold{Held: h.isHeld, Release: h.release}, j.setPhase)
 	})
 	if err == nil && !detach {

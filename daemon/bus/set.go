@@ -12,7 +12,7 @@ func (l *link) set() iface {
 		name: api.SetInterface,
 		doc:  "A finished snapshot set.",
 		methods: []method{
-			{name: "Delete", action: Delete, out: "job", doc: "Deletes the set.",
+			{name: "Delete", action: Delete, about: aboutObject, out: "job", doc: "Deletes the set.",
 				fn: func(c call) (dbus.ObjectPath, error) {
 					id, err := l.setAt(c.path)
 					if err != nil {
@@ -20,7 +20,7 @@ func (l *link) set() iface {
 					}
 					return l.deleteSet(c, id)
 				}},
-			{name: "Mount", action: Mount, in: "options", out: "job", doc: "Mounts the set. Options: writable b, target s.",
+			{name: "Mount", action: Mount, about: aboutObject, in: "options", out: "job", doc: "Mounts the set. Options: writable b, target s.",
 				fn: func(c call, o map[string]dbus.Variant) (dbus.ObjectPath, error) {
 					id, err := l.setAt(c.path)
 					if err != nil {
@@ -28,7 +28,7 @@ func (l *link) set() iface {
 					}
 					return l.mountSet(c, id, o)
 				}},
-			{name: "Umount", action: Mount, out: "job", doc: "Unmounts the set.",
+			{name: "Umount", action: Mount, about: aboutObject, out: "job", doc: "Unmounts the set.",
 				fn: func(c call) (dbus.ObjectPath, error) {
 					id, err := l.setAt(c.path)
 					if err != nil {
@@ -36,7 +36,7 @@ func (l *link) set() iface {
 					}
 					return l.umountSet(c, id)
 				}},
-			{name: "Resize", action: Resize, in: "options", out: "job",
+			{name: "Resize", action: Resize, about: aboutObject, in: "options", out: "job",
 				doc: "Grows the copy-on-write areas of the set's snapshots. Options: volume s, size_bytes t, grow b.",
 				fn: func(c call, o map[string]dbus.Variant) (dbus.ObjectPath, error) {
 					id, err := l.setAt(c.path)
@@ -45,7 +45,7 @@ func (l *link) set() iface {
 					}
 					return l.resizeSet(c, id, o)
 				}},
-			{name: "Verify", action: Verify, out: "job", doc: "Looks whether the set can be used.",
+			{name: "Verify", action: Verify, about: aboutObject, out: "job", doc: "Looks whether the set can be used.",
 				fn: func(c call) (dbus.ObjectPath, error) {
 					id, err := l.setAt(c.path)
 					if err != nil {
@@ -53,7 +53,7 @@ func (l *link) set() iface {
 					}
 					return l.verifySet(c, id)
 				}},
-			{name: "Report", action: Report, in: "options", out: "job",
+			{name: "Report", action: Report, about: aboutObject, in: "options", out: "job",
 				doc: "Says how the backup went that was made of the set. Options: outcome s (ok, failed), force b.",
 				fn: func(c call, o map[string]dbus.Variant) (dbus.ObjectPath, error) {
 					id, err := l.setAt(c.path)

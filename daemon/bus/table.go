@@ -27,6 +27,7 @@ type iface struct {
 type method struct {
 	name   string
 	action Action // what the caller must be allowed to; "" for what everybody may
+	about  about  // what it is about, for who decides that; nil: nothing in particular
 	in     string // names of the arguments, separated by spaces
 	out    string // names of the results
 	doc    string
@@ -79,6 +80,9 @@ type call struct {
 	sender dbus.Sender
 	path   dbus.ObjectPath
 	link   *link
+	// interactive: a person may be asked to authenticate.
+	interactive bool
+	details     Details
 }
 
 // authorizeTimeout bounds a question to polkit; where a person may have to type a password it is longer.
@@ -114,7 +118,7 @@ func (l *link) bind(m method) any {
 			}
 		}()
 		msg := args[0].Interface().(dbus.Message)
-		c, err := l.admit(m.action, &msg)
+		c, err := l.admit(m, &msg, args[1:])
 		if err != nil {
 			return fail(err)
 		}
@@ -142,26 +146,36 @@ func (m method) types() (in, out []reflect.Type) {
 	return in, out
 }
 
-// admit makes the call of a message, after its sender was found to be allowed to do it.
-func (l *link) admit(action Action, msg *dbus.Message) (call, error) {
+// admit makes the call of a message, after its sender was found to be allowed to do it. Who has started a job may read it.
+func (l *link) admit(m method, msg *dbus.Message, args []reflect.Value) (call, error) {
 	l.jobs.touch()
 	path, _ := msg.Headers[dbus.FieldPath].Value().(dbus.ObjectPath)
 	sender, _ := msg.Headers[dbus.FieldSender].Value().(string)
 	c := call{ctx: l.conn.Context(), sender: dbus.Sender(sender), path: path, link: l}
-	if action == "" {
+	c.interactive = msg.Flags&dbus.FlagAllowInteractiveAuthorization != 0
+	if m.about != nil {
+		c.details = m.about(l, path, args)
+	}
+	if m.action == Read {
+		if j, err := l.jobs.find(path); err == nil && j.owner == c.sender {
+			return c, nil
+		}
+	}
+	if m.action == "" {
 		return c, nil
 	}
-	interactive := msg.Flags&dbus.FlagAllowInteractiveAuthorization != 0
+	return c, c.authorize(m.action, c.details)
+}
+
+// authorize is nil if the caller may do something.
+func (c call) authorize(action Action, details Details) error {
 	timeout := authorizeTimeout
-	if interactive {
+	if c.interactive {
 		timeout = authorizeInteractiveTimeout
 	}
-	ctx, cancel := context.WithTimeout(withInteraction(c.ctx, interactive), timeout)
+	ctx, cancel := context.WithTimeout(withInteraction(c.ctx, c.interactive), timeout)
 	defer cancel()
-	if err := l.auth.Authorize(ctx, c.sender, action); err != nil {
-		return call{}, err
-	}
-	return c, nil
+	return c.link.auth.Authorize(ctx, c.sender, action, details)
 }
 
 // object is a place in the tree with its interfaces: one path, or, as a subtree, every path directly below it.

@@ -22,7 +22,7 @@ func (l *link) useSet(c call, o map[string]dbus.Variant) (dbus.ObjectPath, error
 		request.Set = m.ID
 	}
 	h := newHold()
-	j, err := l.jobs.startHold("use", c.sender, h, func(ctx context.Context, j *job) (any, error) {
+	j, err := l.jobs.startHold("use", c, h, func(ctx context.Context, j *job) (any, error) {
 		mounted := func(id string) {
 			j.set.Store(&id)
 			h.isHeld()

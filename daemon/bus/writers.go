@@ -83,7 +83,7 @@ func (l *link) mayRegister(c call, name string) error {
 			return nil
 		}
 	}
-	return l.auth.Authorize(ctx, c.sender, RegisterWriter)
+	return c.authorize(RegisterWriter, Details{"writer": name})
 }
 
 // isUser reports whether a name or number of the configuration is a user's.
@@ -154,7 +154,7 @@ func (l *link) testWriter(c call, writer string, o map[string]dbus.Variant) (dbu
 	if err != nil {
 		return "/", err
 	}
-	j, err := l.jobs.start("writer-test", c.sender, func(ctx context.Context, j *job) (any, error) {
+	j, err := l.jobs.start("writer-test", c, func(ctx context.Context, j *job) (any, error) {
 		return l.svc.TestWriter(ctx, r, j.setPhase)
 	})
 	if err == nil && !detach {

@@ -361,7 +361,7 @@ func nobodyRegisters(*dbus.Conn) bus.Authorizer { return reader{} }
 
 type reader struct{}
 
-func (reader) Authorize(_ context.Context, _ dbus.Sender, a bus.Action) error {
+func (reader) Authorize(_ context.Context, _ dbus.Sender, a bus.Action, _ bus.Details) error {
 	if a == bus.RegisterWriter {
 		return api.Errorf(api.Denied, "no")
 	}

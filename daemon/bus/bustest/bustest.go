@@ -58,7 +58,7 @@ func Anybody(*dbus.Conn) bus.Authorizer { return allow{} }
 
 type allow struct{}
 
-func (allow) Authorize(context.Context, dbus.Sender, bus.Action) error { return nil }
+func (allow) Authorize(context.Context, dbus.Sender, bus.Action, bus.Details) error { return nil }
 
 // Serve exports svc on the bus at address until the returned function is called, which waits for the end.
 func Serve(t testing.TB, address string, s *bus.Server) (stop func()) {
