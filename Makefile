@@ -103,6 +103,10 @@ soak: setup ## SETS sets in a row under load, some of which something befalls, o
 writers: setup ## WRITER_SETS (50) sets of each busy server: what they hold is what was acknowledged; the longest pause of their clients
 	$(call endure,$(KERNEL),Test(PostgreSQLSets|MariaDBSets|KeyValue),FERMATA_WRITER_SETS=$(WRITER_SETS),)
 
+.PHONY: days
+days: setup ## a policy of four runs an hour for three days, under systemd with its clock moved, over a change of daylight saving (half an hour)
+	$(call endure,$(KERNEL),TestDays,FERMATA_DAYS=3,)
+
 .PHONY: test-host
 test-host: host-tools ## only the tests that need no guest
 	$(GO) test -short -skip ^TestGuest ./...

@@ -26,6 +26,7 @@ type createFlags struct {
 	labels      []string
 	cloneRate   string
 	timeout     time.Duration
+	noWait      bool
 }
 
 func createCommand(a *app) *cobra.Command {
@@ -49,6 +50,13 @@ Exit status: 0 as asked, 1 failed, 2 usage, 3 made with less consistency than as
 				what = "plan the set"
 			}
 			return a.with(cmd, what, func(ctx context.Context, c *client.Client) error {
+				if f.noWait {
+					job, err := c.StartCreate(ctx, r)
+					if err != nil {
+						return err
+					}
+					return a.started([]uint64{job})
+				}
 				if f.timeout > 0 {
 					var cancel context.CancelFunc
 					ctx, cancel = context.WithTimeout(ctx, f.timeout)
@@ -80,9 +88,10 @@ Exit status: 0 as asked, 1 failed, 2 usage, 3 made with less consistency than as
 	fs.StringVar(&f.request.Clone.Directory, "clone-to", "", "directory `DIR` for the copies")
 	fs.StringVar(&f.cloneRate, "clone-rate", "", "copy at most `SIZE` a second, such as 50M")
 	fs.BoolVar(&f.request.Clone.Keep, "clone-keep", false, "keep the snapshots that were copied")
-	fs.BoolVar(&f.request.Clone.NoWait, "no-wait", false, "do not wait for the copy")
+	fs.BoolVar(&f.request.Clone.NoWait, "clone-no-wait", false, "do not wait for the copy")
 	fs.StringArrayVar(&f.labels, "label", nil, "`KEY=VALUE` to keep with the set (repeatable)")
 	fs.DurationVar(&f.timeout, "timeout", 0, "give up and undo after `TIME`, such as 5m")
+	noWaitFlag(cmd, &f.noWait)
 	fs.BoolVarP(&a.quiet, "quiet", "q", false, "print the id only")
 	_ = cmd.RegisterFlagCompletionFunc("policy", completePolicies)
 	_ = cmd.RegisterFlagCompletionFunc("consistency", cobra.FixedCompletions([]string{"application", "filesystem", "crash"}, cobra.ShellCompDirectiveNoFileComp))
@@ -107,6 +116,8 @@ func (f createFlags) resolve(args []string) (api.Request, error) {
 		return r, fmt.Errorf("--retry %d is not between 0 and 10", r.Retry)
 	case r.RetryWait < 0 || r.RetryWait > time.Hour:
 		return r, fmt.Errorf("--retry-wait %s is not between 0 and 1h", r.RetryWait)
+	case f.noWait && (f.timeout != 0 || r.DryRun):
+		return r, fmt.Errorf("--no-wait is not for --timeout or --dry-run")
 	case f.timeout < 0:
 		return r, fmt.Errorf("--timeout %s is negative", f.timeout)
 	}
@@ -227,7 +238,7 @@ func (f createFlags) resolveClone(r *api.Request) error {
 	case r.Method == api.Clone && r.Policy == "" && r.Clone.Directory == "":
 		return fmt.Errorf("--method clone takes --clone-to")
 	case r.Method != api.Clone && r.Policy == "" && r.Clone != (api.CloneOptions{}):
-		return fmt.Errorf("--clone-to, --clone-rate, --clone-keep and --no-wait take --method clone")
+		return fmt.Errorf("--clone-to, --clone-rate, --clone-keep and --clone-no-wait take --method clone")
 	}
 	return nil
 }

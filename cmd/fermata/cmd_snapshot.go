@@ -133,9 +133,33 @@ func showCommand(a *app) *cobra.Command {
 }
 
 func deleteCommand(a *app) *cobra.Command {
-	return eachSet(a, &cobra.Command{
+	var noWait bool
+	cmd := eachSet(a, &cobra.Command{
 		Use: "delete SET...", Short: "Delete sets with all their snapshots", Example: "  fermata snapshot delete 20261120T114653_7f3a",
 	}, (*client.Client).DeleteSet, "deleted")
+	noWaitFlag(cmd, &noWait)
+	wait := cmd.RunE
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if !noWait {
+			return wait(cmd, args)
+		}
+		return a.with(cmd, "delete", func(ctx context.Context, c *client.Client) error {
+			ids, err := resolveAll(ctx, c, args)
+			if err != nil {
+				return err
+			}
+			jobs, failures := []uint64{}, []error(nil)
+			for _, id := range ids {
+				if job, err := c.StartDelete(ctx, id); err != nil {
+					failures = append(failures, cannot("delete "+id, err))
+				} else {
+					jobs = append(jobs, job)
+				}
+			}
+			return a.started(jobs, failures...)
+		})
+	}
+	return cmd
 }
 
 // resolveAll finds every set before the first is touched: "latest latest" means one set, once.

@@ -13,7 +13,8 @@ import (
 )
 
 func verifyCommand(a *app) *cobra.Command {
-	return &cobra.Command{
+	var noWait bool
+	cmd := &cobra.Command{
 		Use:   "verify SET",
 		Short: "Look whether a set can be used",
 		Long: `Look whether a set can be used, on throw-away copies of its snapshots: each writer that can starts its application on
@@ -24,6 +25,13 @@ manifest. Exit status 1: something is damaged, or nothing could be checked.`,
 		ValidArgsFunction: completeSets,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(cmd, "verify the set", func(ctx context.Context, c *client.Client) error {
+				if noWait {
+					job, err := c.StartVerify(ctx, args[0])
+					if err != nil {
+						return err
+					}
+					return a.started([]uint64{job})
+				}
 				progress, finish := progressLine(a.err)
 				v, err := c.VerifySet(ctx, args[0], progress)
 				finish()
@@ -42,6 +50,8 @@ manifest. Exit status 1: something is damaged, or nothing could be checked.`,
 			})
 		},
 	}
+	noWaitFlag(cmd, &noWait)
+	return cmd
 }
 
 // unsound says what is wrong with a set that did not pass.

@@ -61,7 +61,7 @@ func newRoot(a *app) *cobra.Command {
   fermata snapshot mount latest:db
   fermata doctor`,
 	},
-		snapshotCommand(a), policyCommand(a), execCommand(a), quiesceCommand(a), releaseCommand(a), writerCommand(a), providerCommand(a), poolCommand(a), volumeCommand(a),
+		snapshotCommand(a), policyCommand(a), jobCommand(a), execCommand(a), quiesceCommand(a), releaseCommand(a), writerCommand(a), providerCommand(a), poolCommand(a), volumeCommand(a),
 		statusCommand(a), doctorCommand(a), thawCommand(a), configCommand(a), completionCommand(a), versionCommand(a),
 		reference.Command(a.out),
 	)

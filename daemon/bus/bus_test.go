@@ -336,6 +336,7 @@ func TestEveryMethodAsks(t *testing.T) {
 		{manager, api.ManagerInterface + ".ReportSet", []any{"latest", map[string]dbus.Variant{"outcome": dbus.MakeVariant("ok")}}, bus.Report},
 		{manager, api.ManagerInterface + ".GetSet", []any{"latest"}, bus.Read},
 		{manager, api.ManagerInterface + ".ListSets", nil, bus.Read},
+		{manager, api.ManagerInterface + ".ListJobs", nil, bus.Read},
 		{manager, api.ManagerInterface + ".ListWriters", nil, bus.Read},
 		{manager, api.ManagerInterface + ".ListPolicies", nil, bus.Read},
 		{manager, api.ManagerInterface + ".PlanPrune", []any{"db"}, bus.Read},

@@ -71,6 +71,8 @@ func (l *link) manager() iface {
 				doc: "The verdicts that PrunePolicy would come to now, newest set first."},
 			{name: "ListPolicies", action: Read, out: "json", fn: l.listPolicies,
 				doc: "The policies, with how many sets each has."},
+			{name: "ListJobs", action: Read, out: "json", fn: l.listJobs,
+				doc: "The jobs that are running, and those that have ended a moment ago, oldest first."},
 			{name: "GetSet", action: Read, about: aboutSet, in: "id", out: "json", fn: l.getSet,
 				doc: "The manifest of a set."},
 			{name: "ListSets", action: Read, out: "json", fn: l.listSets,

@@ -46,6 +46,7 @@ var stages = []stage{
 	{name: "guest 6.12", turn: 1, kernel: "6.12", args: []string{"-skip", long + "|TestDM$|TestThick$"}, folders: kernelFolders},
 	{name: "guest 5.10", turn: 4, kernel: "5.10", args: []string{"-skip", long + "|TestDM$|TestThin$|TestArray$"}, folders: kernelFolders},
 	{name: "policies 6.1", turn: 1, kernel: "6.1", systemd: true, tests: "TestPrometheus|TestPolicyRun|TestSchedule|TestCalendar|TestExec"},
+	{name: "clock and users 6.1", turn: 4, kernel: "6.1", systemd: true, tests: "TestDays|TestDelegation"},
 	{name: "others 6.12", turn: 7, kernel: "6.12", systemd: true, tests: elsewhere},
 	{name: "providers 6.1", turn: 7, kernel: "6.1", args: []string{"-run", long}, folders: []string{"dm/provider", "cmd/fermata-provider-array"}},
 	{name: "root 6.1", turn: 3, kernel: "6.1", systemd: true, root: true, tests: "TestRootVolume"},

@@ -64,7 +64,7 @@ func TestClone(t *testing.T) {
 	want := fill(t, vols[0].Point)
 
 	var begun api.Manifest
-	decode(t, must(t, "snapshot", "create", vols[0].Point, "--method", "clone", "--clone-to", vols[1].Point, "--clone-rate", "24M", "--no-wait", "--json"), &begun)
+	decode(t, must(t, "snapshot", "create", vols[0].Point, "--method", "clone", "--clone-to", vols[1].Point, "--clone-rate", "24M", "--clone-no-wait", "--json"), &begun)
 	t.Cleanup(func() { fermata(t, "snapshot", "delete", begun.ID) })
 	if begun.State != api.Cloning || begun.CloneOf == "" {
 		t.Fatalf("got %+v", begun)
@@ -113,7 +113,7 @@ func TestCloneUndone(t *testing.T) {
 	fill(t, vols[0].Point)
 	begin := func() (m api.Manifest) {
 		t.Helper()
-		decode(t, must(t, "snapshot", "create", vols[0].Point, "--method", "clone", "--clone-to", vols[1].Point, "--clone-rate", "24M", "--no-wait", "--json"), &m)
+		decode(t, must(t, "snapshot", "create", vols[0].Point, "--method", "clone", "--clone-to", vols[1].Point, "--clone-rate", "24M", "--clone-no-wait", "--json"), &m)
 		return m
 	}
 	nothing := func() {

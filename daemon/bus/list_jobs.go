@@ -1,0 +1,32 @@
+package bus
+
+import (
+	"cmp"
+	"encoding/json"
+
+	"github.com/fermata-project/fermata/daemon/api"
+)
+
+// listJobs gives all jobs, oldest first.
+func (l *link) listJobs(call) (string, error) {
+	jobs := []api.Job{}
+	for _, j := range l.jobs.list() {
+		jobs = append(jobs, describe(j))
+	}
+	return toJSON(jobs)
+}
+
+func describe(j *job) api.Job {
+	out := api.Job{
+		Number: j.number, Kind: j.kind, State: "running", Phase: j.currentPhase(), Policy: j.details["policy"],
+		Set: cmp.Or(deref(j.set.Load()), j.details["set"]), Begun: j.begun.UTC().Round(0),
+	}
+	if j.isDone() {
+		out.State, out.Phase, out.Ended = "done", "", j.ended.UTC().Round(0)
+		out.Outcome, out.Error = j.report.outcome, j.report.err
+		if j.report.result != "" {
+			out.Result = json.RawMessage(j.report.result)
+		}
+	}
+	return out
+}
