@@ -109,7 +109,7 @@ func New(o Options) *Daemon {
 		written: map[string]uint64{}, autoextended: map[string]autoextended{},
 	}
 	if o.Watch != nil {
-		d.keeper = acts.New(o.Watch, d.act, o.Config.Daemon.Pools.Acts, d.acted, o.Log)
+		d.keeper = acts.New(o.Watch, d.act, o.Config.Daemon.Pools.Acts, d.acted, d.runHook, o.Log)
 	}
 	return d
 }

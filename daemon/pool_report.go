@@ -21,6 +21,10 @@ func (d *Daemon) acted(ctx context.Context, r acts.Report) {
 	if d.o.Acted != nil {
 		d.o.Acted(ctx, r)
 	}
+}
+
+// runHook runs the configured program for a report.
+func (d *Daemon) runHook(ctx context.Context, r acts.Report) {
 	c := d.o.Config.Daemon.Pools.Acts
 	if len(c.Hook) == 0 || !d.thawed(ctx, c.HookTimeout) {
 		return

@@ -6,17 +6,42 @@ import (
 	"github.com/fermata-project/fermata/dm"
 )
 
-// Nothing in the kernel tells that a pool grows: a thin pool raises an event at its low-water mark and when its mode changes, a
-// copy-on-write area when it is full (dm-thin.c, dm-snap.c). So each is looked at again when it could have reached its next
-// threshold, at ten times the rate of late or at the pace that a burst may have, whichever is faster.
+// Nothing in the kernel tells that a pool grows: a thin pool raises an event at its low-water mark, when a block is wanted that is not
+// there, and when its mode changes; a copy-on-write area when it is full (dm-thin.c, dm-snap.c). That the last block is
+// taken raises none. So each is looked at again when it could have reached its next threshold, at ten times the rate of late or at the
+// pace that a burst may have, whichever is faster; and more often while it grows towards a threshold that is near.
 const (
-	shortest = 900 * time.Millisecond // a threshold is seen within a second
+	hurried  = 150 * time.Millisecond // the next threshold is reached in less than near, at the rate of late
+	shortest = 700 * time.Millisecond // a threshold is seen within a second
 	longest  = time.Minute
+	near     = 3 * time.Second
 	haste    = 10
 
 	burst         = 100 << 20 // bytes a second, of data
 	burstMetadata = 128 << 10 // of metadata: 100 MiB/s in blocks of 64 KiB are 1,600 mappings
 )
+
+// pace is how fast a space grows.
+type pace struct {
+	data, metadata float64 // bytes a second, of late
+	since          time.Duration
+	was            [2]uint64 // used then
+	begun          bool
+}
+
+// add notes what is used. Looks that follow each other quickly are taken together: an event or two tell nothing of a rate.
+func (p *pace) add(now time.Duration, data, metadata uint64) {
+	seconds := (now - p.since).Seconds()
+	if p.begun && seconds < 0.5 {
+		return
+	}
+	if p.begun {
+		p.data, p.metadata = growth(p.was[0], data)/seconds, growth(p.was[1], metadata)/seconds
+	}
+	p.begun, p.since, p.was = true, now, [2]uint64{data, metadata}
+}
+
+func growth(was, is uint64) float64 { return float64(is - min(is, was)) }
 
 // again is how long it takes until a space has to be looked at again: rates are of late, in bytes a second.
 func again(s dm.Space, dataRate, metadataRate float64, limits Limits) time.Duration {
@@ -24,11 +49,11 @@ func again(s dm.Space, dataRate, metadataRate float64, limits Limits) time.Durat
 	if s.Type == "snapshot" {
 		data = limits.COW
 	}
-	return min(soonest(s.Data, max(burst, haste*dataRate), data), soonest(s.Metadata, max(burstMetadata, haste*metadataRate), limits.Metadata))
+	return min(soonest(s.Data, dataRate, burst, data), soonest(s.Metadata, metadataRate, burstMetadata, limits.Metadata))
 }
 
-// soonest is when the next threshold is reached at a rate.
-func soonest(f dm.Fill, rate float64, at Thresholds) time.Duration {
+// soonest is when the next threshold could be reached: rate is of late, burst the rate that there could be at any time.
+func soonest(f dm.Fill, rate, burst float64, at Thresholds) time.Duration {
 	if f.Size == 0 {
 		return longest
 	}
@@ -38,9 +63,14 @@ func soonest(f dm.Fill, rate float64, at Thresholds) time.Duration {
 			next = t
 		}
 	}
-	seconds := max(0, next-float64(f.Used)) / rate
+	room := max(0, next-float64(f.Used))
+	seconds := room / max(burst, haste*rate)
+	floor := shortest
+	if room < rate*near.Seconds() {
+		floor = hurried
+	}
 	if seconds >= longest.Seconds() {
 		return longest
 	}
-	return max(shortest, time.Duration(seconds*float64(time.Second)))
+	return max(floor, time.Duration(seconds*float64(time.Second)))
 }

@@ -80,7 +80,7 @@ type Watch struct {
 type tracked struct {
 	Pool
 	data, metadata forecast.Series
-	rates          [2]float64 // bytes a second, of data and metadata, of late
+	pace           pace
 	at, due        time.Duration
 	seen           bool
 }
@@ -251,9 +251,7 @@ func identity(s dm.Space) string { return cmp.Or(s.UUID, s.Device) }
 // look notes what is seen of a pool.
 func (w *Watch) look(t *tracked, s dm.Space) {
 	now, was := w.now(), t.Level
-	if seconds := (now - t.at).Seconds(); t.at > 0 && seconds >= 0.5 {
-		t.rates = [2]float64{rate(t.Data, s.Data, seconds), rate(t.Metadata, s.Metadata, seconds)}
-	}
+	t.pace.add(now, s.Data.Used, s.Metadata.Used)
 	t.Space, t.Name, t.seen, t.Unseen = s, name(s), true, false
 	if s.Data.Size > 0 {
 		t.data.Add(now, s.Data.Used, s.Data.Size)
@@ -265,18 +263,11 @@ func (w *Watch) look(t *tracked, s dm.Space) {
 	}
 	t.Parts, t.Reason = judge(t.Parts, s, w.limits)
 	t.Level = t.Parts.Worst()
-	t.at, t.due = now, now+again(s, t.rates[0], t.rates[1], w.limits)
+	t.at, t.due = now, now+again(s, t.pace.data, t.pace.metadata, w.limits)
 	if t.Level != was {
 		t.Since = time.Now()
 		w.report(Change{Pool: t.Pool, Was: was})
 	}
-}
-
-func rate(was, is dm.Fill, seconds float64) float64 {
-	if is.Used <= was.Used {
-		return 0
-	}
-	return float64(is.Used-was.Used) / seconds
 }
 
 func left(s *forecast.Series, now time.Duration, f dm.Fill) Left {

@@ -194,6 +194,40 @@ func TestPace(t *testing.T) {
 	})
 }
 
+// How soon a level is reported after it was reached: by a pool that grows at 100 MiB/s, the last block of which raises no event, and by
+// one that was idle just below a threshold until then.
+func TestHaste(t *testing.T) {
+	for _, from := range []uint64{0, 795, 895, 995} {
+		watched(t, func(h *host, w *Watch, changes func() string) {
+			h.set(true, pool("vg-pool-tpool", from, 10))
+			time.Sleep(10 * time.Minute)
+			changes()
+			reached, seen := map[Level]time.Time{}, map[Level]time.Time{}
+			for used := from; used <= 1100; used++ { // the last ones find no room
+				h.set(false, pool("vg-pool-tpool", min(used, 1000), 10))
+				for _, l := range []Level{Warning, Critical, Exhausted} {
+					if at := map[Level]uint64{Warning: 800, Critical: 900, Exhausted: 1000}[l]; from < at && used == at {
+						reached[l] = time.Now()
+					}
+					if _, ok := seen[l]; !ok && w.State().Pools[0].Level >= l {
+						seen[l] = time.Now()
+					}
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+			for l, at := range reached {
+				limit := time.Second
+				if from+200 <= 1000 && l == Exhausted {
+					limit = 200 * time.Millisecond
+				}
+				if late := seen[l].Sub(at); seen[l].IsZero() || late > limit {
+					t.Errorf("from %d MiB: %v was seen after %v", from, l, late)
+				}
+			}
+		})
+	}
+}
+
 func TestForecast(t *testing.T) {
 	watched(t, func(h *host, w *Watch, _ func() string) {
 		for minute := range 30 {

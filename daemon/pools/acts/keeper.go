@@ -49,29 +49,34 @@ type Watch interface {
 	Refresh(ctx context.Context) error
 }
 
-// kept is how many reports of a pool are remembered.
-const kept = 20
+const (
+	kept   = 20  // reports of a pool that are remembered
+	queued = 256 // reports that wait to be told
+)
 
-// Keeper acts. What it does it reports, in order, from one goroutine that waits for nothing of the pools.
+// Keeper acts. What it does it reports, in order, from one goroutine that waits for nothing of the pools; hooks are run in another, so
+// that one which takes its time keeps nobody from being told.
 type Keeper struct {
 	watch  Watch
 	do     Doer
 	acts   config.PoolActs
 	report func(context.Context, Report)
+	hook   func(context.Context, Report)
 	log    *slog.Logger
 	began  time.Time
 	past   map[string]attempts // by identity
 	queue  chan Report
+	hooks  chan Report
 
 	mu     sync.Mutex
 	recent map[string][]Report // by the pool's name, oldest first
 	acting bool
 }
 
-// New makes a keeper; Run runs it. Report may take its time: a hook is run there.
-func New(watch Watch, do Doer, acts config.PoolActs, report func(context.Context, Report), log *slog.Logger) *Keeper {
-	return &Keeper{watch: watch, do: do, acts: acts, report: report, log: log, began: time.Now(),
-		past: map[string]attempts{}, queue: make(chan Report, 256), recent: map[string][]Report{}}
+// New makes a keeper; Run runs it. Report tells at once; hook may take its time.
+func New(watch Watch, do Doer, acts config.PoolActs, report, hook func(context.Context, Report), log *slog.Logger) *Keeper {
+	return &Keeper{watch: watch, do: do, acts: acts, report: report, hook: hook, log: log, began: time.Now(),
+		past: map[string]attempts{}, queue: make(chan Report, queued), hooks: make(chan Report, queued), recent: map[string][]Report{}}
 }
 
 // Changed takes a change of level, from the watch. It does not block.
@@ -91,10 +96,14 @@ func (k *Keeper) Tell(r Report) {
 		k.recent[r.Pool] = slices.Delete(k.recent[r.Pool], 0, n-kept)
 	}
 	k.mu.Unlock()
+	k.enqueue(k.queue, r, "a report is lost: too many wait")
+}
+
+func (k *Keeper) enqueue(queue chan<- Report, r Report, lost string) {
 	select {
-	case k.queue <- r:
+	case queue <- r:
 	default:
-		k.log.Warn("a report is lost: too many wait for the hook", "pool", r.Pool, "act", r.Act, "outcome", r.Outcome)
+		k.log.Warn(lost, "pool", r.Pool, "act", r.Act, "outcome", r.Outcome)
 	}
 }
 
@@ -114,18 +123,15 @@ func (k *Keeper) Acting() bool {
 
 // Run acts until ctx ends.
 func (k *Keeper) Run(ctx context.Context) {
-	var reporting sync.WaitGroup
-	reporting.Go(func() {
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case r := <-k.queue:
-				k.report(ctx, r)
-			}
-		}
+	var telling sync.WaitGroup
+	defer telling.Wait()
+	telling.Go(func() {
+		each(ctx, k.queue, func(r Report) {
+			k.report(ctx, r)
+			k.enqueue(k.hooks, r, "the hook is not run: too many reports wait for it")
+		})
 	})
-	defer reporting.Wait()
+	telling.Go(func() { each(ctx, k.hooks, func(r Report) { k.hook(ctx, r) }) })
 	for err := error(nil); ctx.Err() == nil; {
 		if err != nil { // to go by what was the case once could delete everything
 			k.log.Error("nothing is done about pools any more", "error", err)
@@ -146,6 +152,18 @@ func (k *Keeper) Run(ctx context.Context) {
 		case <-k.watch.Looked():
 		case <-timer: // the watch looks rarely at what grows slowly
 			err = k.watch.Refresh(ctx)
+		}
+	}
+}
+
+// each does something for each report until ctx ends.
+func each(ctx context.Context, queue <-chan Report, do func(Report)) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case r := <-queue:
+			do(r)
 		}
 	}
 }

@@ -60,7 +60,7 @@ func keep(t *testing.T, c config.PoolActs, do Doer, test func(w *watch, k *Keepe
 		report := func(_ context.Context, r Report) {
 			reports = append(reports, fmt.Sprintf("%s %s %s", r.Pool, r.Act, r.Outcome))
 		}
-		k := New(w, do, c, report, slog.New(slog.NewTextHandler(io.Discard, nil)))
+		k := New(w, do, c, report, func(context.Context, Report) {}, slog.New(slog.NewTextHandler(io.Discard, nil)))
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan struct{})
 		go func() { k.Run(ctx); close(ended) }()
@@ -182,16 +182,18 @@ func TestHookThatHangs(t *testing.T) {
 		acted := 0
 		do := func(context.Context, Act) (string, error) { acted++; return "", nil }
 		w := &watch{looked: make(chan struct{}, 1)}
+		told := 0
+		tell := func(context.Context, Report) { told++ }
 		hang := func(ctx context.Context, _ Report) { <-ctx.Done() }
-		k := New(w, do, all, hang, slog.New(slog.NewTextHandler(io.Discard, nil)))
+		k := New(w, do, all, tell, hang, slog.New(slog.NewTextHandler(io.Discard, nil)))
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan struct{})
 		go func() { k.Run(ctx); close(ended) }()
 		w.set(pool(pools.Warning, pools.OK))
 		time.Sleep(time.Hour)
 		synctest.Wait()
-		if acted < 1000 || len(k.Recent("vg/pool")) != kept {
-			t.Errorf("%d acts, %d remembered", acted, len(k.Recent("vg/pool")))
+		if acted < 1000 || told != acted || len(k.Recent("vg/pool")) != kept {
+			t.Errorf("%d acts, %d told of, %d remembered", acted, told, len(k.Recent("vg/pool")))
 		}
 		cancel()
 		<-ended
