@@ -119,6 +119,12 @@ page: ## the status page in a Chromium (108 MB, installed if it is missing); FER
 idle: setup ## processor time and memory of an idle daemon and its exporter, with 300 copy-on-write areas and 50 pools
 	$(call endure,$(KERNEL),TestIdle,FERMATA_IDLE=300 FERMATA_IDLE_AREAS=300 FERMATA_IDLE_POOLS=50,FERMATA_LAB_MEM=4G)
 
+SECONDS_EACH ?= 600
+.PHONY: traces
+traces: setup ## record anew what the simulation of the forecast replays: 2 traces of SECONDS_EACH (600), twice
+	@$(call endure,$(KERNEL),TestRecordTraces,FERMATA_TRACE=$(SECONDS_EACH),) | \
+		awk '/^== ./ { file = $$2; printf "" > file; next } /^==/ { file = ""; next } file { print > file; next } { print }'
+
 FUZZTIME ?= 30s
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (30s; 500x: so many inputs) each; what one finds is kept below testdata/fuzz

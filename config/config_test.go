@@ -207,7 +207,7 @@ labels: {tier: gold, example.org/owner: 7}
 		StateDirectory: "/srv/state", MountDirectory: "/mnt/fermata", LogLevel: slog.LevelWarn,
 		Limits:   DaemonLimits{limits, 50},
 		Preflush: Preflush{7, 20 * time.Millisecond}, IdleExit: 90 * time.Second,
-		Pools:   Pools{Data: Thresholds{70, 90}, Metadata: Thresholds{75, 90}, COW: Thresholds{80, 97.5}, Acts: defaultPoolActs()},
+		Pools:   Pools{Data: Thresholds{70, 90}, Metadata: Thresholds{75, 90}, COW: Thresholds{80, 97.5}, Group: Thresholds{90, 97}, Acts: defaultPoolActs()},
 		Metrics: Metrics{Listen: "[::1]:9948", WebConfig: "/etc/fermata/web.yaml"},
 	})
 

@@ -12,6 +12,7 @@ type Pools struct {
 	Data     Thresholds // of a thin pool; default 80% and 90%
 	Metadata Thresholds // of a thin pool; default 75% and 90%
 	COW      Thresholds // copy-on-write areas; default 80% and 95%
+	Group    Thresholds // volume groups that space is taken from; default 90% and 97%
 	Acts     PoolActs   // default: none
 }
 
@@ -25,13 +26,14 @@ type Metrics struct {
 }
 
 func defaultPools() Pools {
-	return Pools{Data: Thresholds{80, 90}, Metadata: Thresholds{75, 90}, COW: Thresholds{80, 95}, Acts: defaultPoolActs()}
+	return Pools{Data: Thresholds{80, 90}, Metadata: Thresholds{75, 90}, COW: Thresholds{80, 95}, Group: Thresholds{90, 97}, Acts: defaultPoolActs()}
 }
 
 var poolsSchema = mapping(append([]field[Pools]{
 	key("data", func(p *Pools) *Thresholds { return &p.Data }, thresholds),
 	key("metadata", func(p *Pools) *Thresholds { return &p.Metadata }, thresholds),
 	key("cow", func(p *Pools) *Thresholds { return &p.COW }, thresholds),
+	key("group", func(p *Pools) *Thresholds { return &p.Group }, thresholds),
 }, poolActFields...)...)
 
 var thresholds = mapping(
@@ -69,7 +71,7 @@ func checkDaemon(d *decoder, c *Daemon) {
 	for _, t := range []struct {
 		name string
 		at   Thresholds
-	}{{"data", c.Pools.Data}, {"metadata", c.Pools.Metadata}, {"cow", c.Pools.COW}} {
+	}{{"data", c.Pools.Data}, {"metadata", c.Pools.Metadata}, {"cow", c.Pools.COW}, {"group", c.Pools.Group}} {
 		if path := join("pools", t.name); t.at.Warning >= t.at.Critical && !d.broken(path) {
 			d.errorf(path, "the warning at %g%% has to come before critical at %g%%", t.at.Warning, t.at.Critical)
 		}

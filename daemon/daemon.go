@@ -44,12 +44,13 @@ type Options struct {
 	Registry  *writers.Registry // of the services that are writers; nil: none can be
 	// ReleaseUnits thaws the units that a writer of type systemd-unit has left frozen, and says which; nil: nobody freezes any.
 	ReleaseUnits func(context.Context) ([]string, error)
-	RunDir       string          // /run/fermata: journal, and what is mounted
-	Machine      string          // this one, as in provider.Host
-	LinkDir      string          // of links to the devices of snapshots; empty: /dev/fermata
-	Clones       *clone.Provider // one of Providers; nil: no clones are made
-	Watch        *pools.Watch    // of pools; nil: none
-	Ended        func(Ended)     // told of each set's end; nil: nobody
+	RunDir       string               // /run/fermata: journal, and what is mounted
+	Machine      string               // this one, as in provider.Host
+	LinkDir      string               // of links to the devices of snapshots; empty: /dev/fermata
+	Clones       *clone.Provider      // one of Providers; nil: no clones are made
+	Watch        *pools.Watch         // of pools; nil: none
+	Groups       func() []pools.Group // of volume groups, what was seen last; nil: nothing
+	Ended        func(Ended)          // told of each set's end; nil: nobody
 	// Acted is told of what happens to pools and is done about them, in order; it may take its time. nil: nobody.
 	Acted   func(context.Context, acts.Report)
 	Changed func() // told when sets change for another reason than a request; nil: nobody

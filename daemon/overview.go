@@ -52,6 +52,7 @@ func (d *Daemon) Overview() api.Overview {
 	if d.o.Watch != nil {
 		addPools(&o, d.o.Watch.State())
 	}
+	o.Groups = d.groupsSeen()
 	o = brief(o)
 	if d.keeper != nil {
 		for i := range o.Pools {
@@ -120,6 +121,10 @@ func brief(o api.Overview) api.Overview {
 		o.Problems[i] = clip(o.Problems[i])
 	}
 	o.PoolsUnseen = clip(o.PoolsUnseen)
+	o.Groups = first(o.Groups, overviewLines)
+	for i := range o.Groups {
+		o.Groups[i].Problem = clip(o.Groups[i].Problem)
+	}
 	for i := range o.Policies {
 		p := &o.Policies[i]
 		p.Description, p.Problem = clip(p.Description), clip(p.Problem)

@@ -21,6 +21,11 @@ func (d *Daemon) ShowPool(ctx context.Context, name string) (*api.PoolDetails, e
 		return nil, err
 	}
 	out := &api.PoolDetails{Pool: *p, Extension: d.whoExtends(ctx, p.Name), Snapshots: d.snapshotsIn(p.Name)}
+	for _, g := range d.groupsSeen() {
+		if g.Name == groupName(p.Name) {
+			out.Group = &g
+		}
+	}
 	if d.o.Watch != nil {
 		for _, w := range d.o.Watch.State().Pools {
 			if w.Device == p.Device {

@@ -67,6 +67,9 @@ func (a *app) printPool(p *api.PoolDetails) {
 		{"pool", p.Name}, {"device", p.Device}, {"mode", poolMode(p.Pool)}, {"level", level},
 		{"data", fill(p.Used, p.Size, p.Trend)}, {"metadata", fill(p.MetadataUsed, p.MetadataSize, p.MetadataTrend)},
 	}
+	if g := p.Group; g != nil {
+		rows = append(rows, []string{"group", groupText(*g)})
+	}
 	if p.Extension != "" {
 		rows = append(rows, []string{"extended by", p.Extension})
 	}
@@ -83,6 +86,18 @@ func (a *app) printPool(p *api.PoolDetails) {
 		fmt.Fprintln(a.out, "\nsnapshots")
 		printIndented(a, "  ", []string{"SET", "POLICY", "VOLUME", "MAPPED", "OWN"}, []bool{false, false, false, true, true}, shareRows(p.Snapshots))
 	}
+}
+
+// groupText tells of a pool's volume group.
+func groupText(g api.Group) string {
+	text := fmt.Sprintf("%s, %s of %s free", g.Name, size(g.Free), size(g.Size))
+	switch {
+	case g.Problem != "":
+		return g.Name + ", which cannot be read: " + g.Problem
+	case g.Reason != "":
+		text += ", " + g.Level + ": " + g.Reason
+	}
+	return text
 }
 
 func shareRows(snaps []api.PoolSnapshot) [][]string {

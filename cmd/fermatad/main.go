@@ -82,10 +82,15 @@ func serve(dir, run string) error {
 	if err != nil {
 		return err
 	}
+	groupEvents, err := dm.NewEvents()
+	if err != nil {
+		return err
+	}
 	var (
 		d       *daemon.Daemon
 		server  *bus.Server
 		counted *metrics.Metrics
+		groups  *pools.GroupWatch
 	)
 	watch := newWatch(c, control, events, func(c pools.Change) { d.PoolChanged(c) }, log)
 	d = daemon.New(daemon.Options{
@@ -94,14 +99,15 @@ func serve(dir, run string) error {
 		Providers: slices.Concat(usable, providers(c, control, run, log), []provider.Provider{clones}), Clones: clones, Unusable: unusable,
 		NewWriter: registry.NewWriter, Registry: registry,
 		ReleaseUnits: func(ctx context.Context) ([]string, error) { return unit.Release(ctx, unit.Notes, unit.Dial) },
-		Watch:        watch, Ended: func(e daemon.Ended) { counted.Ended(e) },
+		Watch:        watch, Groups: func() []pools.Group { return groups.Groups() }, Ended: func(e daemon.Ended) { counted.Ended(e) },
 		Changed: func() { server.Changed() },
 		Acted: func(_ context.Context, r acts.Report) {
 			counted.Acted(r)
 			server.PoolActed(r)
 		},
 	})
-	counted = newMetrics(c, d, watch)
+	groups = newGroupWatch(c, control, groupEvents, d, log)
+	counted = newMetrics(c, d, watch, groups.Groups)
 	if err := d.Start(ctx); err != nil {
 		log.Error("starting with problems", "error", err)
 	}
@@ -113,6 +119,11 @@ func serve(dir, run string) error {
 	go func() {
 		if err := watch.Run(ctx); err != nil {
 			log.Error("pools are not watched any more", "error", err)
+		}
+	}()
+	go func() {
+		if err := groups.Run(ctx); err != nil {
+			log.Error("volume groups are not watched any more", "error", err)
 		}
 	}()
 	d.KeepPools(ctx)

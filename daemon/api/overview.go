@@ -20,6 +20,8 @@ type Overview struct {
 	Pools     []Pool `json:"pools,omitempty"`
 	Areas     []Pool `json:"areas,omitempty"`
 	AreaCount int    `json:"area_count"`
+	// Groups are the volume groups that pools and policies are in.
+	Groups []Group `json:"groups,omitempty"`
 	// PoolsSeen is when they were looked at last, PoolsUnseen why not all of them could be.
 	PoolsSeen   time.Time `json:"pools_seen,omitzero"`
 	PoolsUnseen string    `json:"pools_unseen,omitempty"`

@@ -12,10 +12,28 @@ type PoolDetails struct {
 	Since time.Time `json:"since,omitzero"`
 	// Extension says in words who extends it.
 	Extension string `json:"extension,omitempty"`
+	// Group is the volume group that it is in; nil: it is not known.
+	Group *Group `json:"group,omitempty"`
 	// Acts of late, oldest first, since the daemon has started.
 	Acts []PoolAct `json:"acts,omitempty"`
 	// Snapshots of Fermata's that live in it, oldest first.
 	Snapshots []PoolSnapshot `json:"snapshots,omitempty"`
+}
+
+// Group is a volume group of LVM's.
+type Group struct {
+	Name string `json:"group"`
+	// Size and Free are bytes; Free is what volumes can be given.
+	Size uint64 `json:"size_bytes"`
+	Free uint64 `json:"free_bytes"`
+	// Used is set if Fermata takes space from it, for copy-on-write areas or to extend a pool; if not, it is ok however full it is.
+	Used bool `json:"used"`
+	// Level is ok, warning or critical; "" if it was never read. Reason says why it is not ok.
+	Level  string `json:"level,omitempty"`
+	Reason string `json:"reason,omitempty"`
+	// Seen is when it was read last, Problem why it cannot be now.
+	Seen    time.Time `json:"seen,omitzero"`
+	Problem string    `json:"problem,omitempty"`
 }
 
 // PoolAct is something that happened to a pool, or that was done about it: see docs/pools.md for the words.

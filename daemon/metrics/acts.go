@@ -9,10 +9,11 @@ import (
 	"github.com/fermata-project/fermata/daemon/pools/acts"
 )
 
-// actCounts counts acts by pool, as long as the pool is there. Copy-on-write areas are counted together, as pool "cow".
+// actCounts counts acts by pool or volume group, as long as it is there. Copy-on-write areas are counted together, as pool "cow".
 type actCounts struct {
 	*prometheus.CounterVec
-	pools func() pools.State
+	pools  func() pools.State
+	groups func() []pools.Group
 
 	mu    sync.Mutex
 	known map[string]bool // pools that have a series
@@ -40,6 +41,9 @@ func (a *actCounts) Collect(out chan<- prometheus.Metric) {
 	here := map[string]bool{allAreas: true}
 	for _, p := range a.pools().Pools {
 		here[p.Name] = true
+	}
+	for _, g := range a.groups() {
+		here[g.Name] = true
 	}
 	for pool := range a.known {
 		if !here[pool] {

@@ -25,6 +25,7 @@ type Facts struct {
 	Policies map[string]time.Duration
 	Sets     func() []api.Manifest
 	Pools    func() pools.State
+	Groups   func() []pools.Group
 	Frozen   func() daemon.Frozen
 	Problems func() int
 }
@@ -71,7 +72,7 @@ func New(f Facts) *Metrics {
 			Help: "Phases that a writer failed, refused, or did not end in time."}, []string{"writer", "phase"}),
 		released: prometheus.NewCounter(prometheus.CounterOpts{Name: "fermata_guard_releases_total",
 			Help: "Filesystems and devices that the guard had to release because the daemon did not."}),
-		acts: &actCounts{pools: f.Pools, known: map[string]bool{}, CounterVec: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "fermata_pool_acts_total",
+		acts: &actCounts{pools: f.Pools, groups: f.Groups, known: map[string]bool{}, CounterVec: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "fermata_pool_acts_total",
 			Help: "What was done about pools that fill up, and how it went; warn and clear: to which level the pool has gone."}, []string{"pool", "act", "outcome"})},
 	}
 	m.MustRegister(m.sets, m.duration, m.window, m.phase, m.writer, m.writerFailures, m.released,

@@ -60,6 +60,12 @@ func example() *Metrics {
 				cow("foreign/x", 5, pools.OK, pools.Left{}),
 			}}
 		},
+		Groups: func() []pools.Group {
+			return []pools.Group{
+				{Name: "vg", Size: 10 << 30, Free: 1 << 30, Used: true, Level: pools.Warning, Seen: noon},
+				{Name: "hangs", Err: errors.New("its disks do not answer")},
+			}
+		},
 		Frozen:   func() daemon.Frozen { return daemon.Frozen{Filesystems: 2, Since: noon.Add(time.Second)} },
 		Problems: func() int { return 3 },
 	})
@@ -75,6 +81,7 @@ func example() *Metrics {
 	m.Ended(daemon.Ended{Manifest: failed, Err: api.Errorf(api.Timeout, "too late"), Released: 2})
 	m.Ended(daemon.Ended{Err: errors.New("for another reason")})
 	m.Acted(acts.Report{Pool: "vg/pool", Act: acts.Warn, Outcome: "warning"})
+	m.Acted(acts.Report{Pool: "vg", Act: acts.Warn, Outcome: "warning"})
 	m.Acted(acts.Report{Pool: "vg/pool", Act: acts.ExtendData, Outcome: acts.Done})
 	m.Acted(acts.Report{Pool: "vg/gone", Act: acts.Delete, Outcome: acts.Failed})
 	m.Acted(acts.Report{Pool: "vg/s1", COW: true, Act: acts.ExtendCOW, Outcome: acts.Done})
@@ -132,7 +139,7 @@ func TestSeries(t *testing.T) {
 	state := pools.State{}
 	var sets []api.Manifest
 	m := New(Facts{Policies: nil, Sets: func() []api.Manifest { return sets }, Pools: func() pools.State { return state },
-		Frozen: func() daemon.Frozen { return daemon.Frozen{} }, Problems: func() int { return 0 }})
+		Groups: func() []pools.Group { return nil }, Frozen: func() daemon.Frozen { return daemon.Frozen{} }, Problems: func() int { return 0 }})
 	before := strings.Count(text(t, m), "\n")
 	for i := range 1000 {
 		name := fmt.Sprintf("vg/s%d", i)
@@ -164,7 +171,7 @@ func BenchmarkScrape(b *testing.B) {
 		state.Pools = append(state.Pools, thin(fmt.Sprintf("vg/pool%d", i), 1, 1, pools.OK, pools.Left{}, pools.Left{}))
 	}
 	m := New(Facts{Sets: func() []api.Manifest { return sets }, Pools: func() pools.State { return state },
-		Frozen: func() daemon.Frozen { return daemon.Frozen{} }, Problems: func() int { return 0 }})
+		Groups: func() []pools.Group { return nil }, Frozen: func() daemon.Frozen { return daemon.Frozen{} }, Problems: func() int { return 0 }})
 	for b.Loop() {
 		if _, err := m.Gather(); err != nil {
 			b.Fatal(err)

@@ -36,6 +36,10 @@ var (
 	poolUsed   = gauge("pool_used_bytes", "Used of a thin pool's data or metadata.", "pool", "part")
 	poolFull   = gauge("pool_full_seconds", "When it is full if it goes on like this; +Inf if it does not grow, NaN if too little was seen to tell.", "pool", "part")
 	poolLevel  = gauge("pool_level", "1 for the level at which the pool is, 0 for the others.", "pool", "level")
+	groupSize  = gauge("volume_group_size_bytes", "Size of a volume group that a pool or a policy's volume is in.", "group")
+	groupFree  = gauge("volume_group_free_bytes", "What of it volumes can be given.", "group")
+	groupLevel = gauge("volume_group_level", "1 for the level at which the group is, 0 for the others; always ok if no space is taken from it.", "group", "level")
+	groupSeen  = gauge("volume_group_seen_timestamp_seconds", "When LVM's metadata of the group were read last.", "group")
 	cowCount   = gauge("cow_areas", "Copy-on-write areas of snapshots, by the volume that they are of; other: not Fermata's.", "volume")
 	cowFill    = gauge("cow_fill_ratio", "How full the fullest of a volume's copy-on-write areas is, 0 to 1.", "volume")
 	cowFull    = gauge("cow_full_seconds", "When the first of them is full if it goes on like this; +Inf if none grows, NaN if too little was seen to tell.", "volume")
@@ -45,7 +49,7 @@ var (
 // Describe tells what there can be.
 func (p present) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{info, problems, frozen, since, setCount, damaged, oldest, lastTaken, interval, seen, unseen,
-		poolSize, poolUsed, poolFull, poolLevel, cowCount, cowFill, cowFull, cowInvalid} {
+		poolSize, poolUsed, poolFull, poolLevel, groupSize, groupFree, groupLevel, groupSeen, cowCount, cowFill, cowFull, cowInvalid} {
 		out <- d
 	}
 }
@@ -69,6 +73,9 @@ func (p present) Collect(out chan<- prometheus.Metric) {
 		if pool.Type == "thin-pool" {
 			collectPool(put, pool)
 		}
+	}
+	for _, g := range p.Groups() {
+		collectGroup(put, g)
 	}
 	for volume, a := range areas(sets, state) {
 		put(cowCount, float64(a.count), volume)
@@ -123,6 +130,19 @@ func collectPool(put putter, p pools.Pool) {
 	put(poolFull, until(p.MetadataLeft), p.Name, "metadata")
 	for _, l := range pools.Levels() {
 		put(poolLevel, truth(l == p.Level), p.Name, l.String())
+	}
+}
+
+// collectGroup tells of a group that was read.
+func collectGroup(put putter, g pools.Group) {
+	put(groupSeen, seconds(g.Seen), g.Name)
+	if g.Seen.IsZero() {
+		return
+	}
+	put(groupSize, float64(g.Size), g.Name)
+	put(groupFree, float64(g.Free), g.Name)
+	for _, l := range []pools.Level{pools.OK, pools.Warning, pools.Critical} {
+		put(groupLevel, truth(l == g.Level), g.Name, l.String())
 	}
 }
 

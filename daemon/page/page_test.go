@@ -75,7 +75,12 @@ func example() *api.Overview {
 			{Name: "vg/pool", LastAct: &api.PoolAct{Act: "extend-data", Outcome: "ok", Time: noon.Add(-3 * time.Hour)}, Level: "ok", Size: 2 << 40, Used: 700 << 30, MetadataSize: 1 << 30, MetadataUsed: 80 << 20, Trend: api.Trend{FullIn: 41 * 24 * time.Hour}},
 			{Name: "old/pool", Level: "failed", Reason: "the pool is read-only: out of metadata space, or damaged; see dmesg"},
 		},
-		Areas:     []api.Pool{{Name: "vg/home.20261120T050000_7f3a", Level: "critical", Reason: "data 96.0 % full", Size: 5 << 30, Used: 48 << 30 / 10, Trend: api.Trend{FullIn: 11 * time.Minute}}},
+		Areas: []api.Pool{{Name: "vg/home.20261120T050000_7f3a", Level: "critical", Reason: "data 96.0 % full", Size: 5 << 30, Used: 48 << 30 / 10, Trend: api.Trend{FullIn: 11 * time.Minute}}},
+		Groups: []api.Group{
+			{Name: "db", Size: 931 << 30, Free: 20 << 30, Used: true, Level: "critical", Reason: "97.9 % of the volume group are in use: what is taken from it may not find room"},
+			{Name: "root", Size: 100 << 30, Level: "ok"},
+			{Name: "vg", Problem: "its disks have not answered for 5s"},
+		},
 		AreaCount: 7, PoolsSeen: noon.Add(-20 * time.Second),
 		Policies: []api.Policy{
 			{Name: "broken", Problem: "/etc/fermata/policies.d/broken.yaml:3:1: there is no key volume"},

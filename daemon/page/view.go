@@ -18,6 +18,7 @@ type view struct {
 	Warnings      []warning
 	Known         bool // there is an overview
 	Pools, Areas  []pool
+	Groups        []pool
 	AreasText     string
 	PoolsSeen     *instant
 	Policies      []policyRow
@@ -82,6 +83,9 @@ func viewOf(o *api.Overview, err error, now time.Time) view {
 	}
 	for _, p := range o.Areas {
 		v.Areas = append(v.Areas, areaOf(p))
+	}
+	for _, g := range o.Groups {
+		v.Groups = append(v.Groups, groupOf(g))
 	}
 	v.AreasText = human.Plural(o.AreaCount, "copy-on-write area")
 	if n := len(o.Areas); n < o.AreaCount {
@@ -163,6 +167,18 @@ func poolOf(p api.Pool, at clock) pool {
 
 func areaOf(p api.Pool) pool {
 	return pool{Name: p.Name, Level: level(p.Level), Fills: []fill{fillOf("Copy-on-write area", p.Used, p.Size, p.Trend, p.Level)}}
+}
+
+func groupOf(g api.Group) pool {
+	x := pool{Name: g.Name, Level: level(g.Level), Fills: []fill{fillOf("In use", g.Size-min(g.Free, g.Size), g.Size, api.Trend{}, g.Level)}}
+	x.Fills[0].Until = "nothing is taken from it"
+	if g.Used {
+		x.Fills[0].Until = human.Size(g.Free) + " free"
+	}
+	if g.Problem != "" {
+		x.Fills[0].Until = "cannot be read: " + g.Problem
+	}
+	return x
 }
 
 // level is a word of api.Pool's; nobody watches: unknown.

@@ -45,6 +45,14 @@ func warningsOf(o *api.Overview, err error, now time.Time) []warning {
 			add(p.Level != "warning", "%s: %s.", p.Name, p.Reason)
 		}
 	}
+	for _, g := range o.Groups {
+		switch {
+		case g.Problem != "":
+			add(false, "Volume group %s cannot be read: %s.", g.Name, g.Problem)
+		case g.Level != "" && g.Level != "ok":
+			add(g.Level != "warning", "%s: %s.", g.Name, g.Reason)
+		}
+	}
 	if o.PoolsUnseen != "" {
 		add(false, "Not every pool can be watched: %s.", o.PoolsUnseen)
 	}

@@ -132,16 +132,7 @@ func (w *Watch) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	changed, ended := make(chan error), make(chan struct{})
 	defer func() { cancel(); <-ended }()
-	go func() {
-		defer close(ended)
-		for err := error(nil); err == nil; {
-			err = w.events.Wait(ctx)
-			select {
-			case changed <- err:
-			case <-ctx.Done():
-			}
-		}
-	}()
+	go func() { defer close(ended); follow(ctx, w.events, changed) }()
 	err := w.all()
 	var refreshed chan struct{}
 	for {
@@ -163,7 +154,7 @@ func (w *Watch) Run(ctx context.Context) error {
 				}
 				return err
 			}
-			w.settle(ctx)
+			pause(ctx, settled)
 		case refreshed = <-w.wanted:
 			t.Stop()
 		case <-t.C:
@@ -179,10 +170,14 @@ func (w *Watch) Run(ctx context.Context) error {
 // settled is how long events are gathered: a set raises dozens.
 const settled = 50 * time.Millisecond
 
-func (w *Watch) settle(ctx context.Context) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(settled):
+// follow tells of each event until ctx ends, or they cannot be told of any more.
+func follow(ctx context.Context, events Events, changed chan<- error) {
+	for err := error(nil); err == nil; {
+		err = events.Wait(ctx)
+		select {
+		case changed <- err:
+		case <-ctx.Done():
+		}
 	}
 }
 

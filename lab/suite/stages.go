@@ -136,7 +136,7 @@ func (s stage) selection() []string {
 	case s.tests != "":
 		return []string{"-run", s.tests, "./lab/system"}
 	case s.rest:
-		others := []string{"TestTorture"} // which is for hours
+		others := []string{"TestTorture", "TestRecordTraces"} // which is for hours, and measures for others
 		for _, other := range stages {
 			if other.tests != "" {
 				others = append(others, other.tests)

@@ -77,8 +77,10 @@ func TestPools(t *testing.T) {
 	if log := journal(t); !strings.Contains(log, "pool=vg/pool level=warning was=ok") {
 		t.Errorf("the journal does not tell:\n%s", log)
 	}
+	groupAsLVM(t, "vg")
 	labtest.Run(t, "lvextend", "-qq", "-L", "+100m", "vg/pool")
 	is(t, `fermata_pool_level{level="ok",pool="vg/pool"}`, 1)
+	groupAsLVM(t, "vg")
 
 	// Somebody holds LVM's lock: a scrape does not notice.
 	lock, err := os.OpenFile("/run/lock/lvm/V_vg", os.O_CREATE|os.O_RDWR, 0o600)
@@ -121,6 +123,27 @@ func TestPools(t *testing.T) {
 	if status, err := os.ReadFile("/proc/" + pid + "/status"); err != nil || strings.Contains(string(status), "Uid:\t0\t") {
 		t.Errorf("the exporter is root, or nothing: %v", err)
 	}
+	// While filesystems are really frozen, and somebody waits to write there, both answer.
+	a := fermata(t, "quiesce", "--for", "1m", "--detach", v.Point)
+	if a.status != 0 {
+		t.Fatalf("no hold: %d, %s", a.status, a.stderr)
+	}
+	write := exec.Command("sh", "-c", "echo x >"+filepath.Join(v.Point, "late"))
+	if err := write.Start(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the write waits", func() bool { return strings.Contains(labtest.Blocked(), "sh") })
+	if got := scrape(); !strings.Contains(got, "\nfermata_filesystems_frozen 1\n") || !strings.Contains(got, `fermata_pool_level{level="ok",pool="vg/pool"} 1`) {
+		t.Errorf("during a freeze:\n%s", got)
+	}
+	if got := page(t, http.StatusOK); !strings.Contains(got, "vg/pool") || !strings.Contains(got, "taking ") {
+		t.Errorf("the status page during a freeze:\n%s", got)
+	}
+	must(t, "release", strings.TrimSpace(a.stdout))
+	if err := write.Wait(); err != nil {
+		t.Error(err)
+	}
+
 	labtest.Run(t, "systemctl", "stop", "fermatad")
 	if got := scrape(); !strings.Contains(got, "\nfermata_up 0\n") && !strings.HasPrefix(got, "# HELP fermata_up") {
 		t.Errorf("without a daemon:\n%s", got)
@@ -137,12 +160,26 @@ func TestPools(t *testing.T) {
 	labtest.Run(t, "umount", v.Point)
 	labtest.Run(t, "vgrename", "-qq", "vg", "vg2")
 	is(t, `fermata_pool_level{level="ok",pool="vg2/pool"}`, 1)
+	groupAsLVM(t, "vg2")
 	if got := metrics(t); strings.Contains(got, `"vg/pool"`) {
 		t.Errorf("a pool that was renamed is still there:\n%s", got)
 	}
 	labtest.Run(t, "lvremove", "-qq", "-ff", "-y", "vg2/pool")
 	eventually(t, "the pool is forgotten", func() bool { return !strings.Contains(metrics(t), "/pool\"") })
 	labtest.Run(t, "vgrename", "-qq", "vg2", "vg")
+}
+
+// groupAsLVM waits until the daemon, which asks no LVM, knows of a volume group what LVM knows.
+func groupAsLVM(t testing.TB, group string) {
+	t.Helper()
+	words := strings.Fields(labtest.Run(t, "vgs", "--noheadings", "--nosuffix", "--units", "b", "-o", "vg_size,vg_free", group))
+	for i, name := range []string{"size", "free"} {
+		want, err := strconv.ParseFloat(words[i], 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		is(t, `fermata_volume_group_`+name+`_bytes{group="`+group+`"}`, want)
+	}
 }
 
 // page is the exporter's status page.

@@ -104,13 +104,13 @@ func firing(t testing.TB) []string {
 	return slices.Compact(out)
 }
 
-// A writer fills the pool; Prometheus, which scrapes the exporter, calls somebody; the pool is extended; the alert ends.
+// A writer fills the pool; Prometheus, which scrapes the exporter, calls somebody; the pool extends itself; the alert ends.
 func TestPrometheus(t *testing.T) {
 	labtest.CheckClean(t)
 	labtest.Run(t, "systemctl", "start", "fermata-guard.socket")
 	labtest.ThinVG(t, "vg", "200m")
 	v := labtest.Thin(t, "vg", "v1", "400m", "ext4")
-	configure(t, map[string]string{"policies.d/db.yaml": "volumes: [" + v.Point + "]\n"})
+	configure(t, map[string]string{"fermata.yaml": "pools:\n  extend: {at: critical, by: 50%}\n", "policies.d/db.yaml": "volumes: [" + v.Point + "]\n"})
 	create(t, "--policy", "db")
 	startPrometheus(t)
 	warning := "FermataPoolDataWarning vg/pool"
@@ -119,7 +119,8 @@ func TestPrometheus(t *testing.T) {
 	labtest.Run(t, "dd", "if=/dev/urandom", "of="+filepath.Join(v.Point, "f"), "bs=1M", "count=140", "conv=fsync", "status=none")
 	eventually(t, warning, fires(warning))
 	t.Logf("firing: %q", firing(t))
-	labtest.Run(t, "lvextend", "-qq", "-L", "+100m", "vg/pool")
+	labtest.Run(t, "dd", "if=/dev/urandom", "of="+filepath.Join(v.Point, "g"), "bs=1M", "count=20", "conv=fsync", "status=none")
+	is(t, `fermata_pool_acts_total{act="extend-data",outcome="ok",pool="vg/pool"}`, 1)
 	eventually(t, "the end of "+warning, func() bool { return !fires(warning)() })
 
 	labtest.Run(t, "systemctl", "stop", "fermatad")
