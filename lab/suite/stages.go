@@ -60,7 +60,7 @@ var stages = []stage{
 	{name: "services 6.1", turn: 5, kernel: "6.1", systemd: true, tests: "TestServiceWriter|TestUnitWriter"},
 	{name: "recover 6.1", turn: 5, kernel: "6.1", systemd: true, tests: "TestRecover"},
 	{name: "soak 6.1", turn: 5, kernel: "6.1", systemd: true, env: []string{"FERMATA_SOAK_SETS=8"}, tests: "TestSoak"},
-	{name: "pools that fill up 6.1", turn: 7, kernel: "6.1", systemd: true, tests: "TestActs"},
+	{name: "pools that fill up 6.1", turn: 7, kernel: "6.1", systemd: true, tests: "TestActs|TestDmeventd"},
 	{name: "recipes 6.1", turn: 3, kernel: "6.1", folders: []string{"hooks"}},
 	{name: "page", turn: 6, args: []string{"-tags=browser", "-run=TestBrowser", "./daemon/page"}},
 	{name: "lab", args: []string{"-run", guestTests, "-skip", "TestGuestCrashSet", "./lab"}},
