@@ -23,12 +23,13 @@ import (
 // two leaves both sets, and the next start deletes the one.
 type cloning struct {
 	daemon   *Daemon
-	record   clone.Record
+	record   clone.Record // this and the manifest are read from elsewhere, and stay as they are
 	manifest api.Manifest // of the set that it will be
 	done     atomic.Uint64
 	cancel   context.CancelFunc
 	ending   atomic.Bool   // the copy needs its source no more
-	ended    chan struct{} // closed at the end; err is set before
+	ended    chan struct{} // closed at the end; what follows is set before
+	complete api.Manifest
 	err      error
 }
 
@@ -74,7 +75,7 @@ func (c *cloning) result() (*api.Manifest, error) {
 	if c.err != nil {
 		return nil, classed(api.Failed, c.err)
 	}
-	return &c.manifest, nil
+	return &c.complete, nil
 }
 
 // beginClone records that a set is to be copied, and starts.
@@ -194,17 +195,19 @@ func (c *cloning) finish(ctx context.Context) error {
 	ctx, cancel := d.within(ctx, d.changeLimit)
 	defer cancel()
 	c.ending.Store(true)
-	c.record.State, c.manifest.State = clone.Complete, api.Complete
-	if err := d.o.Clones.Save(c.record); err != nil {
+	record := c.record
+	c.complete = c.manifest
+	record.State, c.complete.State = clone.Complete, api.Complete
+	if err := d.o.Clones.Save(record); err != nil {
 		return err
 	}
-	err = errors.Join(c.hide(ctx), d.store.Save(c.manifest), d.refresh(ctx))
+	err = errors.Join(c.hide(ctx), d.store.Save(c.complete), d.refresh(ctx))
 	if !c.record.Keep && d.expires(c.record.Source) {
 		err = errors.Join(err, d.deleteSet(ctx, c.record.Source))
 	}
 	if err != nil { // the copy is good all the same
 		d.o.Log.Warn("the clone is finished, but", "set", c.record.ID, "error", err)
-		c.manifest.Reasons = append(c.manifest.Reasons, fmt.Sprintf("after the clone was finished: %v", err))
+		c.complete.Reasons = append(c.complete.Reasons, fmt.Sprintf("after the clone was finished: %v", err))
 	}
 	d.o.Log.Info("set cloned", "set", c.record.ID, "from", c.record.Source)
 	return nil

@@ -167,11 +167,12 @@ func (w *window) run(act func() error) error {
 	case <-late.C:
 	}
 	w.stuck = true
+	rescued := w.rescue()
 	go func() {
 		<-done
+		<-rescued
 		w.discard() // of a set that has failed long ago
 	}()
-	w.rescue()
 	return api.Errorf(api.Timeout, "cannot hold the filesystems within %v: the freeze is stuck in the kernel; it is thawed as soon as it completes", w.limit)
 }
 
@@ -179,8 +180,8 @@ func (w *window) run(act func() error) error {
 const graceAfterLimit = time.Second
 
 // rescue is for the case that the guard is gone and the window stuck: everything is released, or will be when the kernel
-// has finished taking it. It waits for what can be released now.
-func (w *window) rescue() {
+// has finished taking it. It waits a moment for what can be released now; rescued is closed when all has returned.
+func (w *window) rescue() (rescued <-chan struct{}) {
 	late := time.After(graceAfterLimit)
 	var all sync.WaitGroup
 	for _, p := range w.parts {
@@ -196,6 +197,7 @@ func (w *window) rescue() {
 	case <-done:
 	case <-late:
 	}
+	return done
 }
 
 // hold is the window. What happens inside it marks the beginnings of all parts but the first two.

@@ -317,8 +317,11 @@ func TestSessionFailures(t *testing.T) {
 		{"floods its output without a line", func(t *testing.T) hooks.Spec { return script(t, `exec cat /dev/zero`) },
 			want{prepare: "a line longer than 64 KiB"}},
 		{"closes its descriptors", func(t *testing.T) hooks.Spec {
-			return script(t, `read -r x; echo ok; exec <&- >&- 2>&-; trap '' TERM; sleep 300; sleep 300`)
+			return script(t, `read -r x; echo ok; exec >&- 2>&-; trap '' TERM; sleep 300; sleep 300`)
 		}, want{freeze: "it closed its output"}},
+		{"closes its input", func(t *testing.T) hooks.Spec {
+			return script(t, `read -r x; exec <&-; echo ok; trap '' TERM; sleep 300; sleep 300`)
+		}, want{freeze: "it does not read its input"}},
 		{"answers late", func(t *testing.T) hooks.Spec {
 			return short(script(t, `read -r x; echo ok; read -r x; trap '' TERM; sleep 1; echo ok; sleep 300`), hooks.PhaseFreeze)
 		}, want{freeze: "no answer to freeze within 300ms"}},

@@ -52,7 +52,7 @@ type fermata struct {
 	t          *testing.T
 	conn       *dbus.Conn
 	registered chan registration
-	refuse     *dbus.Error
+	refuse     atomic.Pointer[dbus.Error]
 }
 
 type registration struct {
@@ -63,11 +63,12 @@ type registration struct {
 
 func newFermata(t *testing.T, address string, refuse *dbus.Error) *fermata {
 	t.Helper()
-	f := &fermata{t, dial(t, address), make(chan registration, 16), refuse}
+	f := &fermata{t: t, conn: dial(t, address), registered: make(chan registration, 16)}
+	f.refuse.Store(refuse)
 	err := f.conn.ExportMethodTable(map[string]any{
 		"RegisterWriter": func(sender dbus.Sender, name string, path dbus.ObjectPath, _ map[string]dbus.Variant) *dbus.Error {
 			f.registered <- registration{string(sender), name, path}
-			return f.refuse
+			return f.refuse.Load()
 		},
 		"UnregisterWriter": func(string) *dbus.Error { return nil },
 	}, "/org/fermata/Fermata1", "org.fermata.Fermata1.Manager")
@@ -215,7 +216,7 @@ func TestServeEnds(t *testing.T) {
 		t.Errorf("a refused registration: %v", err)
 	}
 	f.awaitRegistration()
-	f.refuse = nil
+	f.refuse.Store(nil)
 	conn := dial(t, address)
 	ended := serve(t, counting(&holds), conn)
 	r := f.awaitRegistration()
