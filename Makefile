@@ -35,9 +35,10 @@ man: build ## the man pages, in bin/man
 setup: host-tools ## fetch and build what the lab needs (as root it installs missing Debian packages)
 	@for k in $(KERNELS); do $(LAB) setup --kernel $$k || exit 1; done
 
-# The bus of the host's own tests.
+# The bus of the host's own tests, and what the race detector links with.
 .PHONY: host-tools
 host-tools:
+	@command -v gcc >/dev/null || .ci/need gcc
 	@command -v dbus-daemon >/dev/null || .ci/need dbus-daemon
 
 .PHONY: demo
@@ -110,6 +111,10 @@ days: setup ## a policy of four runs an hour for three days, under systemd with 
 .PHONY: test-host
 test-host: host-tools ## only the tests that need no guest
 	$(GO) test -short -skip ^TestGuest ./...
+
+.PHONY: race
+race: host-tools ## the host's tests of what runs concurrently, with the race detector
+	CGO_ENABLED=1 $(GO) test -race -count=1 -skip ^TestGuest ./daemon/... ./dm/... ./fsfreeze/... ./hooks/...
 
 .PHONY: page
 page: ## the status page in a Chromium (108 MB, installed if it is missing); FERMATA_SCREENSHOTS=DIR leaves pictures there

@@ -21,7 +21,7 @@ type stage struct {
 	kernel  string
 	systemd bool
 	root    bool     // their root is a volume
-	env     []string // for the guest
+	env     []string // for the guest, or on the host
 	cuts    int      // how often its tests may cut the guest's power
 	turn    int      // the day on which it runs, from 1 to turns; 0: on every day
 	args    []string
@@ -35,6 +35,7 @@ type stage struct {
 // than a change should wait: go run ./lab/suite -all runs them all.
 var stages = []stage{
 	{name: "host", alone: true, again: true, args: []string{"-skip", guestTests, "./..."}},
+	{name: "race", turn: 2, alone: true, again: true, env: []string{"CGO_ENABLED=1"}, args: []string{"-race", "-skip", guestTests, "./daemon/...", "./dm/...", "./fsfreeze/...", "./hooks/..."}},
 	{name: "system 6.1", kernel: "6.1", systemd: true, rest: true},
 	{name: "order 6.12", kernel: "6.12", systemd: true, env: []string{"FERMATA_ORDER_SETS=10"}, tests: "TestOrder$|TestInOrder"},
 	{name: "mixed order 6.1", kernel: "6.1", systemd: true, env: []string{"FERMATA_ORDER_SETS=20"}, tests: "TestOrderMixed|TestOrderUnheld"},
@@ -167,7 +168,7 @@ func labPackages(folders []string) ([]string, error) {
 
 func (s stage) environment() []string {
 	if s.kernel == "" {
-		return nil
+		return s.env
 	}
 	env := []string{"FERMATA_LAB_KERNEL=" + s.kernel, "FERMATA_LAB_DISKS=2G 2G", "FERMATA_LAB_TIMEOUT=38m", "FERMATA_LAB_ENV=" + strings.Join(s.env, " ")}
 	if s.root {
