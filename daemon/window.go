@@ -249,17 +249,17 @@ func (w *window) capture(holding func() error) (err error) {
 	for _, p := range w.parts {
 		if err = p.PreCommit(); err != nil {
 			w.mark(2)
-			return classed(w.class(), err)
+			return w.judged(err)
 		}
 	}
 	w.mark(2)
 	w.instant = w.opened.Add(w.marks[2])
 	for _, p := range w.parts {
 		if w.guard.Fired() { // a set that is being undone must not be captured
-			return api.Errorf(w.class(), "cannot capture the volumes: the freeze took too long, and the guard released them")
+			return w.judged(errors.New("cannot capture the volumes: the guard has released them"))
 		}
 		if err = p.Commit(); err != nil {
-			return classed(w.class(), err)
+			return w.judged(err)
 		}
 	}
 	w.prove(holding)
@@ -276,12 +276,12 @@ func (w *window) prove(holding func() error) {
 	}
 }
 
-// class of what fails while the volumes are held: past the deadline everything may.
-func (w *window) class() api.Class {
+// judged is what failed while the volumes were held: past the deadline everything may.
+func (w *window) judged(err error) error {
 	if w.guard.Fired() {
-		return api.Timeout
+		return api.Errorf(api.Timeout, "the freeze took too long: %w", err)
 	}
-	return api.Failed
+	return classed(api.Failed, err)
 }
 
 // thaw thaws level by level, backwards. It does not stop at an error.

@@ -306,6 +306,14 @@ func (r *rule) Authorize(_ context.Context, _ dbus.Sender, a bus.Action, about b
 	return api.Errorf(api.Denied, "may not %s", a)
 }
 
+// lastAbout gives what it was told of the last call, once.
+func (r *rule) lastAbout() bus.Details {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	defer func() { r.about = nil }()
+	return r.about
+}
+
 // take gives what was asked for since the last time.
 func (r *rule) take() []bus.Action {
 	r.mu.Lock()

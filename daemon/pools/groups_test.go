@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -107,7 +108,7 @@ func (h *groupHost) write(dev dm.Dev, name, uuid string, seqno, used int) {
 }
 
 // watchedGroups runs a watch of groups in a bubble of its own time. All groups but the first are only touched.
-func watchedGroups(t *testing.T, test func(h *groupHost, w *GroupWatch, changes func() string, quiet *bool)) {
+func watchedGroups(t *testing.T, test func(h *groupHost, w *GroupWatch, changes func() string, quiet *atomic.Bool)) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &groupHost{event: make(chan struct{}), disks: map[dm.Dev][]byte{}}
 		h.groups = []dm.Group{{UUID: "ab", Name: "vg", Disks: []dm.Dev{1, 2}}, {UUID: "cd", Name: "other", Disks: []dm.Dev{3}}, {UUID: "ef", Name: "unasked", Disks: []dm.Dev{4}}}
@@ -115,10 +116,11 @@ func watchedGroups(t *testing.T, test func(h *groupHost, w *GroupWatch, changes 
 		h.write(2, "vg", "a-b", 5, 50)
 		h.write(3, "other", "cd", 9, 100)
 		var told []string
-		quiet := true
+		var quiet atomic.Bool
+		quiet.Store(true)
 		concern := func([]dm.Group) map[string]Concern { return map[string]Concern{"ab": Used, "cd": Touched} }
 		report := func(c GroupChange) { told = append(told, fmt.Sprintf("%s %v to %v", c.Name, c.Was, c.Level)) }
-		w := NewGroupWatch(h, h, Thresholds{0.9, 0.97}, concern, func() bool { return quiet }, report, slog.New(slog.NewTextHandler(io.Discard, nil)))
+		w := NewGroupWatch(h, h, Thresholds{0.9, 0.97}, concern, quiet.Load, report, slog.New(slog.NewTextHandler(io.Discard, nil)))
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error)
 		go func() { ended <- w.Run(ctx) }()
@@ -136,7 +138,7 @@ func watchedGroups(t *testing.T, test func(h *groupHost, w *GroupWatch, changes 
 }
 
 func TestGroups(t *testing.T) {
-	watchedGroups(t, func(h *groupHost, w *GroupWatch, changes func() string, quiet *bool) {
+	watchedGroups(t, func(h *groupHost, w *GroupWatch, changes func() string, quiet *atomic.Bool) {
 		got := w.Groups()
 		if len(got) != 2 || got[0].Name != "other" || got[0].Level != OK || got[0].Free != 0 || got[1].Name != "vg" || got[1].Size != 400<<20 || got[1].Free != 200<<20 || !got[1].Used {
 			t.Fatalf("at first: %+v", got)
@@ -184,7 +186,7 @@ func TestGroups(t *testing.T) {
 // While something is frozen no disk is touched; disks that hang keep nobody but their own group; and what does not change is not read
 // again.
 func TestGroupsWait(t *testing.T) {
-	watchedGroups(t, func(h *groupHost, w *GroupWatch, changes func() string, quiet *bool) {
+	watchedGroups(t, func(h *groupHost, w *GroupWatch, changes func() string, quiet *atomic.Bool) {
 		count := func() (opened, listed, texts int) {
 			h.mu.Lock()
 			defer h.mu.Unlock()
@@ -195,13 +197,13 @@ func TestGroupsWait(t *testing.T) {
 		if o, l, x := count(); o-opened != 3*60 || l-listed != 6 || x != texts {
 			t.Errorf("in an hour without change: %d disks opened, %d listings, %d texts read", o-opened, l-listed, x-texts)
 		}
-		*quiet = false
+		quiet.Store(false)
 		opened, _, _ = count()
 		time.Sleep(10 * time.Minute)
 		if o, _, _ := count(); o > opened {
 			t.Errorf("%d disks were opened while something was frozen", o-opened)
 		}
-		*quiet = true
+		quiet.Store(true)
 		time.Sleep(2 * time.Second)
 		if o, _, _ := count(); o == opened {
 			t.Error("nothing is read after the thaw")
