@@ -14,7 +14,7 @@ import (
 )
 
 // CheckClean compares, after the test and all its cleanups, what exists with what existed when it was called: device-mapper
-// tables, live and inactive, what is suspended, logical volumes, loop devices, mounts, links to exposed snapshots, records of
+// tables, what has an inactive one or is suspended, logical volumes, loop devices, mounts, links to exposed snapshots, records of
 // mounts, and processes of Fermata's writers and plug-ins, and their cgroups. Call it first in a test.
 func CheckClean(t testing.TB) {
 	t.Helper()
@@ -50,24 +50,51 @@ func state(t testing.TB) map[string]string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	programs, _ := Try(t, "pgrep", "-a", "^fermata-(writer|provide)")         // the kernel knows 15 characters of a name
-	programs = regexp.MustCompile(`(?m)^\d+ `).ReplaceAllString(programs, "") // a daemon that starts again starts its plug-ins again
 	cgroups, err := filepath.Glob("/sys/fs/cgroup/fermata.slice/fermatad.service/*-*")
 	if err != nil {
 		t.Fatal(err)
 	}
 	return map[string]string{
-		"device-mapper":           Run(t, "dmsetup", "table"),
-		"device-mapper, inactive": Run(t, "dmsetup", "table", "--inactive"),
-		"device-mapper, state":    Run(t, "dmsetup", "info", "-c", "--noheadings", "-o", "name,attr"),
-		"LVs":                     Run(t, "lvs", "-a", "--noheadings", "-o", "vg_name,lv_name,lv_tags"),
-		"loop devices":            Run(t, "losetup", "--list", "--noheadings", "-O", "NAME,BACK-FILE"),
-		"mounts":                  string(mounts),
-		"links":                   files(t, "/dev/fermata"),
-		"records of mounts":       files(t, "/run/fermata/mounts"),
-		"writers and plug-ins":    programs,
-		"cgroups":                 regexp.MustCompile(`(?m)\d+$`).ReplaceAllString(strings.Join(cgroups, "\n"), ""),
+		"device-mapper":        Run(t, "dmsetup", "table"),
+		"device-mapper, state": Run(t, "dmsetup", "info", "-c", "--noheadings", "-o", "name,attr"),
+		"LVs":                  Run(t, "lvs", "-a", "--noheadings", "-o", "vg_name,lv_name,lv_tags"),
+		"loop devices":         attributes("/sys/block/loop*/loop/backing_file"),
+		"mounts":               string(mounts),
+		"links":                files(t, "/dev/fermata"),
+		"records of mounts":    files(t, "/run/fermata/mounts"),
+		"writers and plug-ins": programs(),
+		"cgroups":              regexp.MustCompile(`(?m)\d+$`).ReplaceAllString(strings.Join(cgroups, "\n"), ""),
 	}
+}
+
+// attributes are the texts of files, with their names: those that are there.
+func attributes(pattern string) string {
+	names, _ := filepath.Glob(pattern) // refuses only a pattern that none is
+	var out strings.Builder
+	for _, name := range names {
+		if b, err := os.ReadFile(name); err == nil {
+			fmt.Fprintf(&out, "%s %s", name, b)
+		}
+	}
+	return out.String()
+}
+
+// programs are the commands of Fermata's writers and plug-ins that run, without their process ids: a daemon that starts again
+// starts its plug-ins again.
+func programs() string {
+	var found []string
+	names, _ := filepath.Glob("/proc/[0-9]*/comm")
+	for _, name := range names {
+		comm, _ := os.ReadFile(name)
+		if !strings.HasPrefix(string(comm), "fermata-writer") && !strings.HasPrefix(string(comm), "fermata-provide") { // the kernel knows 15 characters of a name
+			continue
+		}
+		if b, err := os.ReadFile(filepath.Join(filepath.Dir(name), "cmdline")); err == nil {
+			found = append(found, strings.ReplaceAll(strings.TrimRight(string(b), "\x00"), "\x00", " ")+"\n")
+		}
+	}
+	slices.Sort(found)
+	return strings.Join(found, "")
 }
 
 // files lists the files and links below a directory, with their sizes or targets.

@@ -58,7 +58,8 @@ const (
 	blockSize    = 4096
 )
 
-func startLoad(t testing.TB, points []string) *load {
+// startWriters is a load that only writes. Looking costs the guest's one processor as much as the writing.
+func startWriters(t testing.TB, points []string) *load {
 	t.Helper()
 	runtime.GOMAXPROCS(2*len(points) + 8) // a thread that returns from the kernel need not wait for another of ours
 	l := &load{}
@@ -67,9 +68,24 @@ func startLoad(t testing.TB, points []string) *load {
 		if err := os.WriteFile(path, make([]byte, 64*blockSize), 0o600); err != nil {
 			t.Fatal(err)
 		}
+		l.start(path, write64)
+	}
+	t.Cleanup(func() {
+		l.stop(t)
+		for _, point := range points {
+			os.Remove(filepath.Join(point, loadFile))
+		}
+	})
+	return l
+}
+
+func startLoad(t testing.TB, points []string) *load {
+	t.Helper()
+	l := startWriters(t, points)
+	for _, point := range points {
+		path := filepath.Join(point, loadFile)
 		w := &watch{point: point, last: monotonic()}
 		l.watches = append(l.watches, w)
-		l.start(path, write64)
 		l.start(path, func(fd int) error {
 			direct, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECT|unix.O_CLOEXEC, 0)
 			if err != nil {
@@ -91,9 +107,7 @@ func startLoad(t testing.TB, points []string) *load {
 	l.start(path, func(fd int) error { return l.control.look(fd, nil, l.control.labour, &l.stopping) })
 	t.Cleanup(func() {
 		l.stop(t)
-		for _, point := range append(points[:len(points):len(points)], "/run") {
-			os.Remove(filepath.Join(point, loadFile))
-		}
+		os.Remove(path)
 	})
 	return l
 }

@@ -40,7 +40,7 @@ func (s *stage) play(t *testing.T, c matrixCase) {
 			t.Errorf("%s was blocked for %v after it, and may be for %v (%v on a host that is not as slow)\n%s", where, d, allowed, c.fault.within, journal(t))
 		}
 		s.judge(t, c, list, status)
-		if s.score.cases%8 == 0 {
+		if s.score.cases%32 == 0 {
 			s.another(t)
 		}
 		s.clean.Same(t)
