@@ -58,8 +58,9 @@ const (
 	blockSize    = 4096
 )
 
-// startWriters is a load that only writes. Looking costs the guest's one processor as much as the writing.
-func startWriters(t testing.TB, points []string) *load {
+// startWriters is a load that only writes, and rests so many times as long after each write. Looking costs the guest's one
+// processor as much as writing does.
+func startWriters(t testing.TB, points []string, rest time.Duration) *load {
 	t.Helper()
 	runtime.GOMAXPROCS(2*len(points) + 8) // a thread that returns from the kernel need not wait for another of ours
 	l := &load{}
@@ -68,7 +69,7 @@ func startWriters(t testing.TB, points []string) *load {
 		if err := os.WriteFile(path, make([]byte, 64*blockSize), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		l.start(path, write64)
+		l.start(path, func(fd int) error { return write64(fd, rest) })
 	}
 	t.Cleanup(func() {
 		l.stop(t)
@@ -81,7 +82,7 @@ func startWriters(t testing.TB, points []string) *load {
 
 func startLoad(t testing.TB, points []string) *load {
 	t.Helper()
-	l := startWriters(t, points)
+	l := startWriters(t, points, 9)
 	for _, point := range points {
 		path := filepath.Join(point, loadFile)
 		w := &watch{point: point, last: monotonic()}
@@ -129,8 +130,8 @@ func (l *load) start(path string, do func(fd int) error) {
 	})
 }
 
-// write64 writes 64 blocks and synchronises each.
-func write64(fd int) error {
+// write64 writes 64 blocks and synchronises each, and rests so many times as long.
+func write64(fd int, rest time.Duration) error {
 	block := make([]byte, blockSize)
 	for i := range 64 {
 		begin := time.Now()
@@ -140,7 +141,7 @@ func write64(fd int) error {
 		if err := unix.Fdatasync(fd); err != nil {
 			return err
 		}
-		time.Sleep(min(9*time.Since(begin), time.Second)) // a guest has one processor
+		time.Sleep(min(rest*time.Since(begin), time.Second)) // a guest has one processor
 	}
 	return nil
 }

@@ -118,7 +118,7 @@ func prepareSoak(t *testing.T) *soak {
 		must(t, "snapshot", "delete", strings.TrimSpace(must(t, "snapshot", "create", "-q", "--policy", policy)))
 	}
 	s.clean = labtest.Look(t)
-	s.load = startWriters(t, append(s.points, plain))
+	s.load = startWriters(t, append(s.points, plain), 29)
 	return s
 }
 
