@@ -1,6 +1,7 @@
 package labtest
 
 import (
+	"cmp"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -90,7 +91,8 @@ func programs() string {
 			continue
 		}
 		if b, err := os.ReadFile(filepath.Join(filepath.Dir(name), "cmdline")); err == nil {
-			found = append(found, strings.ReplaceAll(strings.TrimRight(string(b), "\x00"), "\x00", " ")+"\n")
+			command := strings.ReplaceAll(strings.TrimRight(string(b), "\x00"), "\x00", " ") // empty: it is dead, and was not waited for
+			found = append(found, cmp.Or(command, strings.TrimSpace(string(comm))+", dead")+"\n")
 		}
 	}
 	slices.Sort(found)
