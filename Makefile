@@ -22,7 +22,7 @@ help: ## this list
 
 .PHONY: build
 build: ## the programs, in bin/
-	$(GO) build -ldflags '-X main.version=$(VERSION)' -o bin/ ./cmd/...
+	$(GO) build -trimpath -buildvcs=false -ldflags '-X main.version=$(VERSION) $(LDFLAGS)' -o bin/ ./cmd/...
 
 .PHONY: man
 man: build ## the man pages, in bin/man
@@ -177,6 +177,28 @@ install: build man ## the programs, units, man pages and completions, below DEST
 	@for page in bin/man/*; do install -D -m 0644 -t "$(DESTDIR)/usr/share/man/man$${page##*.}" "$$page" || exit 1; done
 	@for to in bash=/usr/share/bash-completion/completions/fermata zsh=$(ZSH_COMPLETIONS)/_fermata fish=/usr/share/fish/vendor_completions.d/fermata.fish; do \
 		bin/fermata completion "$${to%%=*}" >bin/completion && install -D -m 0644 bin/completion "$(DESTDIR)$${to#*=}" || exit 1; done
+
+.PHONY: packages
+packages: ## a .deb and a .rpm of what install installs, in bin/packages
+	@rm -rf bin/packages bin/root
+	@$(MAKE) --no-print-directory install DESTDIR=bin/root LDFLAGS='-s -w'
+	$(GO) run -C tools ./package -root $(CURDIR)/bin/root -version $(VERSION) -arch $(shell $(GO) env GOARCH) -out $(CURDIR)/bin/packages
+
+# Two packages that are one after the other, for the lab.
+.PHONY: packages-lab
+packages-lab:
+	@$(MAKE) --no-print-directory packages VERSION=0.0.1
+	$(GO) run -C tools ./package -root $(CURDIR)/bin/root -version 0.0.2 -arch $(shell $(GO) env GOARCH) -out $(CURDIR)/bin/packages
+
+.PHONY: packages-check
+packages-check: packages ## what Debian and rpm say of the packages; that a second making makes the same
+	@command -v lintian >/dev/null || .ci/need lintian
+	@command -v rpm >/dev/null || .ci/need rpm
+	lintian --fail-on error bin/packages/*.deb
+	rpm -qp --list --scripts bin/packages/*.rpm >/dev/null
+	@(cd bin/packages && sha256sum *) >bin/packages.sha256
+	@$(MAKE) --no-print-directory packages >/dev/null
+	cd bin/packages && sha256sum -c ../packages.sha256
 
 .PHONY: clean
 clean: ## remove bin/

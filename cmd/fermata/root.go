@@ -62,7 +62,7 @@ func newRoot(a *app) *cobra.Command {
   fermata doctor`,
 	},
 		snapshotCommand(a), policyCommand(a), jobCommand(a), execCommand(a), quiesceCommand(a), releaseCommand(a), writerCommand(a), providerCommand(a), poolCommand(a), volumeCommand(a),
-		statusCommand(a), doctorCommand(a), thawCommand(a), configCommand(a), completionCommand(a), versionCommand(a),
+		statusCommand(a), initCommand(a), doctorCommand(a), thawCommand(a), configCommand(a), completionCommand(a), versionCommand(a),
 		reference.Command(a.out),
 	)
 	root.SilenceErrors, root.SilenceUsage = true, true

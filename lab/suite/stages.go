@@ -21,6 +21,8 @@ type stage struct {
 	kernel  string
 	systemd bool
 	root    bool     // their root is a volume
+	bare    bool     // their guest has none of the project's programs
+	first   []string // a command to be run before, on the host
 	env     []string // for the guest, or on the host
 	cuts    int      // how often its tests may cut the guest's power
 	turn    int      // the day on which it runs, from 1 to turns; 0: on every day
@@ -63,6 +65,7 @@ var stages = []stage{
 	{name: "recover 6.1", turn: 5, kernel: "6.1", systemd: true, tests: "TestRecover"},
 	{name: "pools that fill up 6.1", turn: 7, kernel: "6.1", systemd: true, tests: "TestActs|TestDmeventd"},
 	{name: "recipes 6.1", turn: 3, kernel: "6.1", folders: []string{"hooks"}},
+	{name: "packages 6.1", turn: 4, kernel: "6.1", systemd: true, bare: true, first: []string{"make", "packages-lab"}, folders: []string{"lab/packages"}},
 	{name: "page", turn: 6, args: []string{"-tags=browser", "-run=TestBrowser", "./daemon/page"}},
 	{name: "lab", args: []string{"-run", guestTests, "-skip", "TestGuestCrashSet", "./lab"}},
 }
@@ -109,6 +112,11 @@ func (s stage) goTest(lab string, which []string) tally {
 	args := []string{"test", "-json", "-count=1", "-timeout=40m"}
 	if s.kernel != "" {
 		args = append(args, "-tags=lab", "-p=1", "-exec="+lab+" test")
+	}
+	if len(s.first) > 0 {
+		if out, err := exec.Command(s.first[0], s.first[1:]...).CombinedOutput(); err != nil {
+			return tally{failed: []string{s.name}, text: map[string]string{s.name: fmt.Sprintf("%s: %v\n%s", strings.Join(s.first, " "), err, out)}}
+		}
 	}
 	c := exec.Command("go", slices.Concat(args, which)...)
 	c.Env = append(os.Environ(), s.environment()...)
@@ -178,7 +186,10 @@ func (s stage) environment() []string {
 		env = append(env, fmt.Sprintf("FERMATA_LAB_CUTS=%d", s.cuts))
 	}
 	if s.systemd {
-		return append(env, "FERMATA_LAB_SYSTEMD=1")
+		env = append(env, "FERMATA_LAB_SYSTEMD=1")
 	}
-	return append(env, "FERMATA_LAB_PROGRAMS=0")
+	if s.bare || !s.systemd {
+		env = append(env, "FERMATA_LAB_PROGRAMS=0")
+	}
+	return env
 }

@@ -1,0 +1,2 @@
+// Package packages tests what make packages makes, in a guest that has nothing of Fermata: installed, upgraded, removed, purged.
+package packages

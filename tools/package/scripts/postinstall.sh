@@ -1,0 +1,59 @@
+#!/bin/sh
+# After the files are there. dpkg says "configure", and with an upgrade the version before; rpm says 1, with an upgrade 2.
+set -eu
+
+case "${1:-}" in
+configure) if [ -n "${2:-}" ]; then upgrade=yes; else upgrade=no; fi ;;
+1) upgrade=no ;;
+2) upgrade=yes ;;
+*) exit 0 ;;
+esac
+
+# A daemon that takes a set, or has one mounted for a backup, is left in peace.
+busy() {
+	grep -q ' /run/fermata/exec/' /proc/self/mounts && return 0
+	state=$(fermata status --json 2>/dev/null) || return 1
+	case "$state" in
+	*'"running":'*) return 0 ;;
+	*'"waiting": 0'*) return 1 ;;
+	esac
+	return 0
+}
+
+if [ -e /usr/lib/sysusers.d/fermata.conf ]; then systemd-sysusers fermata.conf; fi
+systemd-tmpfiles --create fermata.conf || :
+if [ "$upgrade" = no ]; then
+	# What the system's presets say: Debian switches services on, others do not.
+	systemctl preset fermata-guard.socket fermatad.service >/dev/null 2>&1 || :
+fi
+if ! [ -d /run/systemd/system ]; then exit 0; fi
+
+systemctl daemon-reload
+systemctl reload dbus.service >/dev/null 2>&1 || :
+udevadm control --reload >/dev/null 2>&1 || :
+
+if [ "$upgrade" = no ]; then
+	for unit in fermata-guard.socket fermatad.service; do
+		systemctl is-enabled --quiet "$unit" || continue
+		if command -v deb-systemd-invoke >/dev/null; then
+			deb-systemd-invoke start "$unit" || :
+		else
+			systemctl start "$unit" || :
+		fi
+	done
+	exit 0
+fi
+
+systemctl is-active --quiet fermatad.service || exit 0
+tries=0
+while busy; do
+	if [ $tries = 0 ]; then echo "fermata: waiting for the set that is being taken"; fi
+	tries=$((tries + 1))
+	if [ $tries -gt "${FERMATA_UPGRADE_WAIT:-600}" ]; then
+		echo "fermata: a set is still being taken: the daemon goes on as it was. Restart it later: systemctl try-restart fermata-guard fermatad" >&2
+		exit 0
+	fi
+	sleep 1
+done
+# In one transaction: the units' order stops the daemon first and starts it last.
+systemctl try-restart fermata-guard.service fermatad.service fermata-exporter.service || :
