@@ -159,6 +159,35 @@ func mean(v []float64) float64 {
 	return 100 * sum / float64(len(v))
 }
 
+// compare replays values to the forecast and to the straight line: of those that fill the pool at their end it notes by which factor
+// either is wrong when there is 1 h left, and 24 h; of others whether it says "full within 24 h" after the first four days.
+func compare(values []float64, fills bool, o, l *figures) {
+	var s Series
+	end := time.Duration(len(values)) * tick
+	for i, v := range values {
+		at := time.Duration(i) * tick
+		s.Add(at, uint64(v), size)
+		truth := end - at - tick
+		near := func(h time.Duration) bool { return truth >= h*5/6 && truth <= h*7/6 && i%4 == 0 }
+		switch {
+		case fills && (near(time.Hour) || near(24*time.Hour)):
+			left, _ := s.Until(at, uint64(v))
+			line, _ := linear(values[:i+1])
+			if near(time.Hour) {
+				o.hour, l.hour = append(o.hour, errorOf(left, truth)), append(l.hour, errorOf(line, truth))
+			} else {
+				o.day, l.day = append(o.day, errorOf(left, truth)), append(l.day, errorOf(line, truth))
+			}
+		case !fills && at > 4*24*time.Hour && i%40 == 0:
+			left, known := s.Until(at, uint64(v))
+			line, _ := linear(values[:i+1])
+			alarm := map[bool]float64{true: 1}
+			o.alarms = append(o.alarms, alarm[known && left < 24*time.Hour])
+			l.alarms = append(l.alarms, alarm[line < 24*time.Hour])
+		}
+	}
+}
+
 // TestSimulation compares the forecast with the plain linear one. For traces that fill the pool: by which factor it is wrong
 // when there is 1 h left, and 24 h; for those that never do: how often it says "full within 24 h".
 func TestSimulation(t *testing.T) {
@@ -167,31 +196,7 @@ func TestSimulation(t *testing.T) {
 	var ours, theirs figures
 	verdict := func(tr trace) (o, l figures) {
 		for seed := range uint64(3) {
-			values := tr.run(seed)
-			var s Series
-			end := time.Duration(len(values)) * tick
-			for i, v := range values {
-				at := time.Duration(i) * tick
-				s.Add(at, uint64(v), size)
-				truth := end - at - tick
-				near := func(h time.Duration) bool { return truth >= h*5/6 && truth <= h*7/6 && i%4 == 0 }
-				switch {
-				case tr.fills && (near(time.Hour) || near(24*time.Hour)):
-					left, _ := s.Until(at, uint64(v))
-					line, _ := linear(values[:i+1])
-					if near(time.Hour) {
-						o.hour, l.hour = append(o.hour, errorOf(left, truth)), append(l.hour, errorOf(line, truth))
-					} else {
-						o.day, l.day = append(o.day, errorOf(left, truth)), append(l.day, errorOf(line, truth))
-					}
-				case !tr.fills && at > 4*24*time.Hour && i%40 == 0:
-					left, known := s.Until(at, uint64(v))
-					line, _ := linear(values[:i+1])
-					alarm := map[bool]float64{true: 1}
-					o.alarms = append(o.alarms, alarm[known && left < 24*time.Hour])
-					l.alarms = append(l.alarms, alarm[line < 24*time.Hour])
-				}
-			}
+			compare(tr.run(seed), tr.fills, &o, &l)
 		}
 		return o, l
 	}

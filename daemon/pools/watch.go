@@ -167,6 +167,9 @@ func (w *Watch) Run(ctx context.Context) error {
 	}
 }
 
+// troubled is when what could not be looked at is looked at again.
+const troubled = 5 * time.Second
+
 // settled is how long events are gathered: a set raises dozens.
 const settled = 50 * time.Millisecond
 
@@ -228,7 +231,7 @@ func (w *Watch) due() error {
 		case err != nil && errors.Is(err, unix.ENXIO):
 			delete(w.tracked, id) // the event of that is on its way
 		case err != nil:
-			errs, t.due, t.Unseen = append(errs, err), now+longest, true
+			errs, t.due, t.Unseen = append(errs, err), now+troubled, true
 		case identity(s) == id:
 			w.look(t, s)
 		default:

@@ -69,6 +69,9 @@ func TestPools(t *testing.T) {
 	began := time.Now()
 	is(t, `fermata_pool_level{level="warning",pool="vg/pool"}`, 1)
 	t.Logf("seen %v after the last write", time.Since(began).Round(10*time.Millisecond))
+	if time.Since(began) > 3*time.Second {
+		t.Log(journal(t))
+	}
 	var list []api.Pool
 	decode(t, must(t, "pool", "list", "--json"), &list)
 	if len(list) != 1 || list[0].Level != "warning" || !strings.HasPrefix(list[0].Reason, "data 8") {
