@@ -78,12 +78,20 @@ func (c *Control) Version() (major, minor, patch uint32, err error) {
 }
 
 // do runs a request, with room bytes for the answer to begin with, and returns the buffer with header and answer.
-func (c *Control) do(q *request, room int) ([]byte, error) {
+func (c *Control) do(q *request, room int) ([]byte, error) { return c.doIn(nil, q, room) }
+
+// doIn is do in a buffer of the caller's, if it is large enough.
+func (c *Control) doIn(own []byte, q *request, room int) ([]byte, error) {
 	if room > roomMax || len(q.payload) > roomMax {
 		return nil, fmt.Errorf("cannot %s %s: more than %d MiB of data", q.op, q.ref, roomMax>>20)
 	}
 	for {
-		buf := make([]byte, q.size(room))
+		buf := own
+		if size := q.size(room); size <= len(own) {
+			buf = own[:size]
+		} else {
+			buf = make([]byte, size)
+		}
 		q.fill(buf)
 		if errno := ioctl(c.fd, q.cmd, buf); errno != 0 {
 			return nil, q.fail(errno)

@@ -30,10 +30,16 @@ type Fill struct{ Used, Size uint64 }
 type Spaces struct {
 	control *Control
 	blocks  map[Dev]uint64 // bytes in a block of data, of those that fill up: 512 for a snapshot
+	buf     []byte         // of all looks: they go on as long as the host runs
 }
 
+// spaceRoom is more than the status of a thin pool or a snapshot takes: the kernel copies the whole buffer.
+const spaceRoom = 1 << 10
+
 // NewSpaces looks through control.
-func NewSpaces(control *Control) *Spaces { return &Spaces{control: control} }
+func NewSpaces(control *Control) *Spaces {
+	return &Spaces{control: control, buf: make([]byte, headSize+roomDefault)}
+}
 
 // All looks at all devices anew. The error joins those of single devices; one that has just gone is none.
 func (s *Spaces) All() ([]Space, error) {
@@ -45,7 +51,7 @@ func (s *Spaces) All() ([]Space, error) {
 	var out []Space
 	var errs []error
 	for _, e := range list {
-		targets, info, err := s.control.Table(ByDev(e.Dev))
+		targets, info, err := s.control.tableStatusIn(s.buf, tableRequest(ByDev(e.Dev), 0), spaceRoom)
 		if errors.Is(err, unix.ENXIO) {
 			continue
 		}
@@ -87,7 +93,7 @@ func fills(targets []Target, err error) (uint64, error) {
 
 // One looks at one of the devices that the last All found. The error is ENXIO if it is gone, or is something else by now.
 func (s *Spaces) One(dev Dev) (Space, error) {
-	targets, info, err := s.control.Status(ByDev(dev), StatusNoFlush)
+	targets, info, err := s.control.tableStatusIn(s.buf, statusRequest(ByDev(dev), StatusNoFlush), spaceRoom)
 	if err != nil {
 		return Space{}, err
 	}

@@ -76,7 +76,15 @@ func tableRequest(ref Ref, flags uint32) request {
 }
 
 func (c *Control) tableStatus(q request) ([]Target, Info, error) {
-	buf, err := c.doRef(&q, roomDefault)
+	return c.tableStatusIn(nil, q, roomDefault)
+}
+
+// tableStatusIn is tableStatus in a buffer of the caller's, with room bytes for the answer to begin with.
+func (c *Control) tableStatusIn(own []byte, q request, room int) ([]Target, Info, error) {
+	if err := q.ref.check(); err != nil {
+		return nil, Info{}, fmt.Errorf("cannot %s a device: %w", q.op, err)
+	}
+	buf, err := c.doIn(own, &q, room)
 	if err != nil {
 		return nil, Info{}, err
 	}

@@ -83,8 +83,11 @@ func (s *Series) Until(at time.Duration, used uint64) (left time.Duration, known
 		if len(w) < enoughSamples || float64(at-w[0].at) < enough*float64(length) {
 			break
 		}
-		curve, _ := undeleted(append(slices.Clone(w), now), s.size)
-		in := reached(now.used, slope(curve), s.size)
+		in := Never
+		if !level(w, now.used) {
+			curve, _ := undeleted(append(slices.Clone(w), now), s.size)
+			in = reached(now.used, slope(curve), s.size)
+		}
 		if believed {
 			left = min(left, in)
 			break
@@ -101,7 +104,11 @@ func (s *Series) Until(at time.Duration, used uint64) (left time.Duration, known
 // Never and 0 if there were none, or one is overdue.
 func (s *Series) deletions(now sample) (next, lasting time.Duration) {
 	for i, length := range windows {
-		_, peaks := undeleted(recent(s.windows[i], now.at-length), s.size)
+		w := recent(s.windows[i], now.at-length)
+		if len(w) == 0 || level(w, w[0].used) {
+			continue
+		}
+		_, peaks := undeleted(w, s.size)
 		if len(peaks) < regular {
 			continue
 		}
@@ -117,6 +124,11 @@ func (s *Series) deletions(now sample) (next, lasting time.Duration) {
 		return next, max(0, lasting-(now.at-last.at))
 	}
 	return Never, 0
+}
+
+// level reports whether nothing but used was seen: as of most snapshots, most of the time.
+func level(w []sample, used float64) bool {
+	return !slices.ContainsFunc(w, func(s sample) bool { return s.used != used })
 }
 
 func recent(w []sample, since time.Duration) []sample {
@@ -142,8 +154,8 @@ func undeleted(w []sample, size float64) (curve, peaks []sample) {
 
 // slope is the median of the slopes between all pairs, in units a nanosecond.
 func slope(w []sample) float64 {
-	if len(w) == 0 || !slices.ContainsFunc(w, func(s sample) bool { return s.used != w[0].used }) {
-		return 0 // most snapshots, most of the time
+	if len(w) == 0 || level(w, w[0].used) {
+		return 0
 	}
 	slopes := make([]float64, 0, len(w)*(len(w)-1)/2)
 	for i := range w {

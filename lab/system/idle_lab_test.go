@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/fermata-project/fermata/lab/labtest"
 )
 
@@ -105,8 +107,27 @@ func dmsetup(t testing.TB, args ...string) {
 	}
 }
 
+// emptyCall is how long a system call takes that does nothing.
+func emptyCall() time.Duration {
+	const n = 200000
+	began := time.Now()
+	for range n {
+		unix.Getppid()
+	}
+	return time.Since(began) / n
+}
+
+// syscalls counts what a process asks the kernel for in so many seconds, which takes it much longer meanwhile.
+func syscalls(t testing.TB, unit string, seconds int) string {
+	t.Helper()
+	pid := strings.TrimSpace(labtest.Run(t, "systemctl", "show", "-P", "MainPID", unit))
+	out, _ := labtest.Try(t, "timeout", "-s", "INT", fmt.Sprint(seconds), "strace", "-qq", "-c", "-f", "-U", "calls,errors,name", "-p", pid)
+	return out
+}
+
 // What daemon and exporter use while nothing happens but what the watch does: FERMATA_IDLE (seconds; 5), FERMATA_IDLE_AREAS (20)
-// copy-on-write areas, FERMATA_IDLE_POOLS (2). It prints, and judges nothing: the machine is not ours.
+// copy-on-write areas, FERMATA_IDLE_POOLS (2), or instead of areas FERMATA_IDLE_THIN inactive thin snapshots, each a set, in that
+// many pools of LVM's. It prints, and judges nothing: the machine is not ours.
 func TestIdle(t *testing.T) {
 	number := func(name string, otherwise int) int {
 		if text := os.Getenv(name); text != "" {
@@ -118,17 +139,26 @@ func TestIdle(t *testing.T) {
 		}
 		return otherwise
 	}
-	seconds, areas, pools := number("FERMATA_IDLE", 5), number("FERMATA_IDLE_AREAS", 20), number("FERMATA_IDLE_POOLS", 2)
+	seconds, areas, pools, snapshots := number("FERMATA_IDLE", 5), number("FERMATA_IDLE_AREAS", 20), number("FERMATA_IDLE_POOLS", 2), number("FERMATA_IDLE_THIN", 0)
+	t.Logf("a system call that does nothing takes %v", emptyCall())
 	withoutUdev(t) // there are thousands of devices
 	labtest.CheckClean(t)
 	labtest.Run(t, "systemctl", "start", "fermata-guard.socket")
 	labtest.Run(t, "ip", "link", "set", "lo", "up")
 	labtest.Run(t, "systemctl", "start", "fermata-exporter.socket")
 	t.Cleanup(func() { labtest.Run(t, "systemctl", "stop", "fermata-exporter.socket", "fermata-exporter.service") })
-	spaces(t, areas, pools)
+	if snapshots > 0 {
+		manyThin(t, pools, snapshots)
+	} else {
+		spaces(t, areas, pools)
+	}
 	configure(t, nil)
 	must(t, "status")
-	is(t, `fermata_cow_areas{volume="other"}`, float64(areas))
+	if snapshots > 0 {
+		is(t, `fermata_snapshot_sets{policy="many"}`, float64(snapshots))
+	} else {
+		is(t, `fermata_cow_areas{volume="other"}`, float64(areas))
+	}
 	if n := strings.Count(metrics(t), `fermata_pool_level{level="ok"`); n != pools {
 		t.Fatalf("%d pools are watched", n)
 	}
@@ -154,6 +184,9 @@ func TestIdle(t *testing.T) {
 		if u.resident == 0 || u.processor == 0 {
 			t.Errorf("%s: %+v cannot be", unit, u)
 		}
+	}
+	if os.Getenv("FERMATA_IDLE_CALLS") != "" {
+		t.Logf("fermatad, in %d s:\n%s", seconds, syscalls(t, "fermatad", seconds))
 	}
 }
 
