@@ -14,6 +14,7 @@ const (
 	hurried  = 150 * time.Millisecond // the next threshold is reached in less than near, at the rate of late
 	shortest = 700 * time.Millisecond // a threshold is seen within a second
 	longest  = time.Minute
+	idle     = 2 * time.Minute // it did not grow
 	near     = 3 * time.Second
 	haste    = 10
 
@@ -55,7 +56,7 @@ func again(s dm.Space, dataRate, metadataRate float64, limits Limits) time.Durat
 // soonest is when the next threshold could be reached: rate is of late, burst the rate that there could be at any time.
 func soonest(f dm.Fill, rate, burst float64, at Thresholds) time.Duration {
 	if f.Size == 0 {
-		return longest
+		return idle
 	}
 	next := float64(f.Size)
 	for _, threshold := range []float64{at.Critical, at.Warning} {
@@ -63,14 +64,18 @@ func soonest(f dm.Fill, rate, burst float64, at Thresholds) time.Duration {
 			next = t
 		}
 	}
+	last := longest
+	if rate == 0 {
+		last = idle
+	}
 	room := max(0, next-float64(f.Used))
 	seconds := room / max(burst, haste*rate)
 	floor := shortest
 	if room < rate*near.Seconds() {
 		floor = hurried
 	}
-	if seconds >= longest.Seconds() {
-		return longest
+	if seconds >= last.Seconds() {
+		return last
 	}
 	return max(floor, time.Duration(seconds*float64(time.Second)))
 }

@@ -189,9 +189,9 @@ func (w *Watch) overdue() bool { return w.now()-w.listed >= 10*longest }
 
 // next is how long to sleep.
 func (w *Watch) next() time.Duration {
-	next := longest
+	next, now := idle, w.now()
 	for _, t := range w.tracked {
-		next = min(next, t.due-w.now())
+		next = min(next, t.due-now)
 	}
 	return max(next, settled)
 }
@@ -202,7 +202,8 @@ func (w *Watch) all() error {
 	if spaces == nil && err != nil {
 		return err
 	}
-	w.listed = w.now()
+	now := w.now()
+	w.listed = now
 	for _, t := range w.tracked {
 		t.seen = false
 	}
@@ -213,7 +214,7 @@ func (w *Watch) all() error {
 			t.Since = time.Now()
 			w.tracked[identity(s)] = t
 		}
-		w.look(t, s)
+		w.look(t, s, now)
 	}
 	maps.DeleteFunc(w.tracked, func(_ string, t *tracked) bool { return !t.seen })
 	return err
@@ -233,7 +234,7 @@ func (w *Watch) due() error {
 		case err != nil:
 			errs, t.due, t.Unseen = append(errs, err), now+troubled, true
 		case identity(s) == id:
-			w.look(t, s)
+			w.look(t, s, now)
 		default:
 			return w.all()
 		}
@@ -246,9 +247,9 @@ func (p Pool) Identity() string { return identity(p.Space) }
 
 func identity(s dm.Space) string { return cmp.Or(s.UUID, s.Device) }
 
-// look notes what is seen of a pool.
-func (w *Watch) look(t *tracked, s dm.Space) {
-	now, was := w.now(), t.Level
+// look notes what is seen of a pool. Who looks at many reads the clock once: where that is a system call, it costs as much as the look.
+func (w *Watch) look(t *tracked, s dm.Space, now time.Duration) {
+	was := t.Level
 	t.pace.add(now, s.Data.Used, s.Metadata.Used)
 	t.Space, t.Name, t.seen, t.Unseen = s, name(s), true, false
 	if s.Data.Size > 0 {
