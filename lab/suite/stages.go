@@ -64,6 +64,8 @@ var stages = []stage{
 	{name: "services 6.1", turn: 5, kernel: "6.1", systemd: true, tests: "TestServiceWriter|TestUnitWriter"},
 	{name: "recover 6.1", turn: 5, kernel: "6.1", systemd: true, tests: "TestRecover"},
 	{name: "pools that fill up 6.1", turn: 7, kernel: "6.1", systemd: true, tests: "TestActs|TestDmeventd"},
+	{name: "pools that fill up 6.12", turn: 1, kernel: "6.12", systemd: true, args: []string{"-run", acts, "./lab/system"}},
+	{name: "pools that fill up 5.10", turn: 4, kernel: "5.10", systemd: true, args: []string{"-run", acts, "./lab/system"}},
 	{name: "recipes 6.1", turn: 3, kernel: "6.1", folders: []string{"hooks"}},
 	{name: "packages 6.1", turn: 4, kernel: "6.1", systemd: true, bare: true, first: []string{"make", "packages-lab"}, folders: []string{"lab/packages"}},
 	{name: "page", turn: 6, args: []string{"-tags=browser", "-run=TestBrowser", "./daemon/page"}},
@@ -90,6 +92,9 @@ const elsewhere = "TestClone|TestOverflow|TestGroupInFile|TestOneVolume|TestStac
 
 // long are tests of the providers that run on 6.1 alone, in a turn.
 const long = "TestDMDevice|TestDMDeath|TestDMArea|TestThickDeath|TestMisbehaviour"
+
+// acts is as much of what is done about pools as other kernels have to show.
+const acts = "TestActsExtend|TestActsDelete/data"
 
 // short is the pass of the whole daemon over the kernels that are not the default.
 const short = "TestInstant|TestMount|TestTrap|TestOrderMixed|TestKilledDaemon"
