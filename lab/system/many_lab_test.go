@@ -13,7 +13,7 @@ import (
 )
 
 // manyThin makes volume group many, of thin pools of 20 GiB with snapshots in them that are Fermata's by their tags: what of them is
-// used is on the second disk, the rest of the group is zeros. LVM would take half an hour to make them one by one, so its metadata are
+// used is on the second disk, where LVM does not see it, the rest of the group is zeros. LVM would take half an hour to make them one by one, so its metadata are
 // written at once. The snapshots are inactive, as Fermata's are.
 func manyThin(t testing.TB, pools, snapshots int) {
 	t.Helper()
@@ -21,9 +21,9 @@ func manyThin(t testing.TB, pools, snapshots int) {
 	const dataExtents = 5120
 	disk, extents := labtest.Disks(t)[1], pools*(dataExtents+1)+1
 	size := extents*extent + head
-	dmsetup(t, "create", "--concise", fmt.Sprintf("many-pv,,,rw,0 %d linear %s 0,%d %d zero", head, disk, head, size-head))
+	dmsetup(t, "create", "--concise", fmt.Sprintf("many-pv,,,rw,0 %d linear %s 8192,%d %d zero", head, disk, head, size-head))
 	t.Cleanup(func() { dmsetup(t, "remove", "--retry", "many-pv") })
-	labtest.Run(t, "dd", "if=/dev/zero", "of="+disk, "bs=1M", "count=512", "status=none", "conv=fsync") // pools without a superblock are new
+	labtest.Run(t, "dd", "if=/dev/zero", "of="+disk, "bs=1M", "count=516", "status=none", "conv=fsync") // pools without a superblock are new
 	const pv = "/dev/mapper/many-pv"
 	labtest.Run(t, "pvcreate", "-qq", "-ff", "-y", pv)
 	labtest.Run(t, "vgcreate", "-qq", "many", pv)
