@@ -72,7 +72,7 @@ func TestUnitsLeaveOut(t *testing.T) {
 	for _, name := range []string{"fermatad.service", "fermata-guard.service"} {
 		got := options(t, name)
 		directories := []string{"StateDirectory", "ConfigurationDirectory", "CacheDirectory", "LogsDirectory"} // made on a frozen root
-		for _, o := range slices.Concat(namespace, directories, []string{"RestartMode", "ExecReload"}) {
+		for _, o := range slices.Concat(namespace, directories, []string{"RestartMode"}) {
 			if got["Service."+o] != nil {
 				t.Errorf("%s has %s", name, o)
 			}
@@ -187,7 +187,7 @@ func TestPolkitActions(t *testing.T) {
 			t.Errorf("%s is allowed to anybody", a.ID)
 		}
 	}
-	if want := []string{"create", "quiesce", "use", "delete", "mount", "resize", "extend-pool", "verify", "report", "pin", "prune", "register-writer", "read"}; !slices.Equal(ids, want) {
+	if want := []string{"create", "quiesce", "use", "delete", "mount", "resize", "extend-pool", "verify", "report", "pin", "prune", "configure", "register-writer", "read"}; !slices.Equal(ids, want) {
 		t.Errorf("actions %q, want %q", ids, want)
 	}
 }

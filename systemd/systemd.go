@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
+	"golang.org/x/sys/unix"
 )
 
 // Ready says that the start is finished, with a line that systemctl status shows.
@@ -17,6 +18,15 @@ func Ready(status string) error { return notify(daemon.SdNotifyReady + "\nSTATUS
 
 // Status sets the line that systemctl status shows.
 func Status(status string) error { return notify("STATUS=" + line(status)) }
+
+// Reloading says that a reload has begun; Ready says that it is finished.
+func Reloading() error {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+		return fmt.Errorf("cannot notify systemd: %w", err)
+	}
+	return notify(fmt.Sprintf("%s\nMONOTONIC_USEC=%d", daemon.SdNotifyReloading, now.Nano()/1000))
+}
 
 // Stopping says that the end has begun.
 func Stopping() error { return notify(daemon.SdNotifyStopping) }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -8,12 +9,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fermata-project/fermata/config"
+	"github.com/fermata-project/fermata/daemon/client"
 )
 
 const configDir = "/etc/fermata"
 
 func configCommand(a *app) *cobra.Command {
-	return noun(&cobra.Command{Use: "config VERB", Short: "Check the configuration"}, configCheckCommand(a))
+	return noun(&cobra.Command{Use: "config VERB", Short: "Check the configuration, have the daemon read it anew"}, configCheckCommand(a), configReloadCommand(a))
 }
 
 // problem is a config.Problem as --json prints it.
@@ -43,6 +45,22 @@ func configCheckCommand(a *app) *cobra.Command {
 				return cannot("check "+dir, err)
 			}
 			return a.printProblems(dir, problems, policies)
+		},
+	}
+}
+
+func configReloadCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "reload",
+		Short: "Have the daemon read the configuration anew",
+		Long: `Have the daemon read the configuration anew, as a whole: if anything is wrong with it, the old one stays. Waits for the jobs
+that run, a minute at most. This is what systemctl reload fermatad does.
+
+Exit status: 2 if the configuration has errors, 75 if a job would not end.`,
+		Example: "  fermata config reload",
+		Args:    exactly(0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.with(cmd, "read the configuration anew", func(ctx context.Context, c *client.Client) error { return c.Reload(ctx) })
 		},
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/godbus/dbus/v5"
@@ -46,10 +47,29 @@ func main() {
 	dir := flag.String("config", config.Dir, "directory of the configuration")
 	run := flag.String("run", "/run/fermata", "directory of what does not outlive a reboot")
 	flag.Parse()
-	if err := serve(*dir, *run); err != nil {
+	err := serve(*dir, *run)
+	if errors.Is(err, errReload) { // as the same process, so that systemd sees no end of it
+		err = unix.Exec(os.Args[0], os.Args, os.Environ())
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "fermatad:", err)
 		os.Exit(1)
 	}
+}
+
+// errReload ends the daemon so that it begins anew, with another configuration.
+var errReload = errors.New("the configuration is read anew")
+
+// check says what is wrong with a configuration that is to be read.
+func check(dir string) error {
+	c, err := config.Load(dir)
+	if err != nil {
+		return err
+	}
+	if faults := c.Problems.Errors(); len(faults) > 0 {
+		return faults
+	}
+	return nil
 }
 
 func serve(dir, run string) error {
@@ -116,6 +136,14 @@ func serve(dir, run string) error {
 	server.Writers = registry
 	ctx, exit := context.WithCancel(ctx)
 	defer exit()
+	var reload atomic.Bool
+	server.Reload = &bus.Reload{Check: func() error { return check(dir) }, Begin: func() {
+		if err := systemd.Reloading(); err != nil {
+			log.Warn("systemd was not told", "error", err)
+		}
+		reload.Store(true)
+		exit()
+	}}
 	go func() {
 		if err := watch.Run(ctx); err != nil {
 			log.Error("pools are not watched any more", "error", err)
@@ -152,6 +180,9 @@ func serve(dir, run string) error {
 	err = server.Serve(ctx, func() (*dbus.Conn, error) { return dbus.ConnectSystemBus() })
 	stop()
 	d.Wait()
+	if reload.Load() && err == nil {
+		return errReload
+	}
 	return errors.Join(err, systemd.Stopping())
 }
 

@@ -37,6 +37,8 @@ const (
 	Pin Action = "pin"
 	// Prune drops the sets that a policy does not keep.
 	Prune Action = "prune"
+	// Configure has the daemon read its configuration anew.
+	Configure Action = "configure"
 	// RegisterWriter makes the caller a writer.
 	RegisterWriter Action = "register-writer"
 	// Read the inventories, sets and jobs.
@@ -114,6 +116,8 @@ func (a Action) deed() string {
 		return "register a writer"
 	case ExtendPool:
 		return "extend pools"
+	case Configure:
+		return "have the configuration read anew"
 	case Prune:
 		return "drop the sets of a policy"
 	}

@@ -44,6 +44,8 @@ const (
 type Server struct {
 	// Writers is where services register; nil: they cannot. It is set before Serve.
 	Writers *writers.Registry
+	// Reload has the daemon read its configuration anew, or says why that is refused; nil: it cannot. It is set before Serve.
+	Reload *Reload
 
 	svc  api.Service
 	auth func(*dbus.Conn) Authorizer

@@ -345,6 +345,7 @@ func TestEveryMethodAsks(t *testing.T) {
 		{manager, api.ManagerInterface + ".GetSet", []any{"latest"}, bus.Read},
 		{manager, api.ManagerInterface + ".ListSets", nil, bus.Read},
 		{manager, api.ManagerInterface + ".ListJobs", nil, bus.Read},
+		{manager, api.ManagerInterface + ".Reload", nil, bus.Configure},
 		{manager, api.ManagerInterface + ".ListWriters", nil, bus.Read},
 		{manager, api.ManagerInterface + ".ListPolicies", nil, bus.Read},
 		{manager, api.ManagerInterface + ".PlanPrune", []any{"db"}, bus.Read},

@@ -85,6 +85,7 @@ type jobs struct {
 	byNum  map[uint64]*job
 	next   uint64
 	active int
+	closed bool // none is started any more
 	used   time.Time
 	sets   uint64     // counts the changes of the sets
 	ended  *sync.Cond // a job has ended
@@ -111,6 +112,9 @@ func (js *jobs) start(kind string, by call, work func(context.Context, *job) (an
 func (js *jobs) startHold(kind string, by call, h *hold, work func(context.Context, *job) (any, error)) (*job, error) {
 	js.mu.Lock()
 	defer js.mu.Unlock()
+	if js.closed {
+		return nil, api.Errorf(api.Busy, "fermatad reads its configuration anew; try again in a moment")
+	}
 	if js.ctx == nil || js.ctx.Err() != nil {
 		return nil, api.Errorf(api.Failed, "fermatad is stopping; try again when it runs")
 	}
@@ -222,6 +226,14 @@ func (js *jobs) running() int {
 	js.mu.Lock()
 	defer js.mu.Unlock()
 	return js.active
+}
+
+// close lets no job be started any more; false, and nothing done, while one runs.
+func (js *jobs) close() bool {
+	js.mu.Lock()
+	defer js.mu.Unlock()
+	js.closed = js.closed || js.active == 0
+	return js.closed
 }
 
 func (js *jobs) touch() {

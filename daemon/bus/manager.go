@@ -101,6 +101,9 @@ func (l *link) manager() iface {
 					"The job's result is the pool."},
 			{name: "ListVolumes", action: Read, out: "json", fn: l.listVolumes,
 				doc: "The volumes that could be in a set, and why others could not."},
+			{name: "Reload", action: Configure, fn: l.reload,
+				doc: "Has the daemon read its configuration anew, as a whole: if anything is wrong with it, the old one stays, and the error says what. " +
+					"Waits for the jobs that run, a minute at most. The name leaves the bus for a moment, and services that are writers register anew."},
 			{name: "Status", action: Read, out: "json", fn: l.status,
 				doc: "The daemon's state at a glance."},
 		},
