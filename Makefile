@@ -40,6 +40,7 @@ setup: host-tools ## fetch and build what the lab needs (as root it installs mis
 host-tools:
 	@command -v gcc >/dev/null || .ci/need gcc
 	@command -v dbus-daemon >/dev/null || .ci/need dbus-daemon
+	@command -v systemd-analyze >/dev/null || .ci/need systemd
 
 .PHONY: demo
 demo: ## the main job, end to end, on a real PostgreSQL in the lab

@@ -29,6 +29,7 @@ type transaction struct {
 	journal  *journal.Journal
 	phase    string // guarded by daemon.mu
 	failure  error  // why it is being rolled back
+	failedIn string // the step that failed
 	manifest api.Manifest
 
 	plan    plan

@@ -57,7 +57,7 @@ func (d *Daemon) Quiesce(ctx context.Context, r api.QuiesceRequest, h api.Hold, 
 	defer end()
 
 	if err := t.run(ctx, t.quiesceSteps()); err != nil {
-		t.log.Error("the hold did not last", "policy", policy.Name, "class", api.Of(err), "error", err)
+		t.log.Error("the hold did not last", "policy", policy.Name, "phase", t.failedIn, "class", api.Of(err), "error", err)
 		return nil, errors.Join(err, t.journal.Remove())
 	}
 	t.manifest.State, t.manifest.Duration = api.Released, time.Since(t.begun)

@@ -54,6 +54,7 @@ func (t *transaction) run(ctx context.Context, steps []step) error {
 	for _, s := range steps {
 		begun = append(begun, s)
 		if t.failure = t.step(ctx, s); t.failure != nil {
+			t.failedIn = s.name
 			return errors.Join(t.failure, t.rollback(ctx, begun))
 		}
 	}
@@ -231,7 +232,7 @@ func (d *Daemon) createOnce(ctx context.Context, r api.Request, policy effective
 	defer end()
 
 	if err := t.run(ctx, t.steps()); err != nil {
-		t.log.Error("no set was taken", "policy", policy.Name, "class", api.Of(err), "error", err)
+		t.log.Error("no set was taken", "policy", policy.Name, "phase", t.failedIn, "class", api.Of(err), "error", err)
 		t.ended(err)
 		err = errors.Join(err, t.journal.Remove())
 		if len(t.parts) > 0 { // else no provider has done anything

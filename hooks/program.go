@@ -93,10 +93,17 @@ func executable(path string) error {
 	return nil
 }
 
+// credentials is where systemd puts the passwords and the like that the daemon's unit loads (systemd.exec(5), LoadCredential=). Only
+// root can read there.
+const credentials = "CREDENTIALS_DIRECTORY"
+
 // environment is the clean environment of a writer's programs; what the Spec
 // adds comes last and wins.
 func environment(spec Spec, who child.Identity) []string {
 	env := []string{"PATH=" + strings.Join(searchPath, ":"), "LANG=C"}
+	if dir := os.Getenv(credentials); dir != "" {
+		env = append(env, credentials+"="+dir)
+	}
 	env = append(env, who.Env()...)
 	names := make([]string, 0, len(spec.Env))
 	for name := range spec.Env {

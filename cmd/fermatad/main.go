@@ -38,6 +38,7 @@ import (
 	"github.com/fermata-project/fermata/hooks/child"
 	"github.com/fermata-project/fermata/hooks/recipe/unit"
 	"github.com/fermata-project/fermata/systemd"
+	"github.com/fermata-project/fermata/systemd/journald"
 )
 
 // version is set by the linker.
@@ -82,7 +83,7 @@ func serve(dir, run string) error {
 	if err != nil {
 		return err
 	}
-	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: c.Daemon.LogLevel, ReplaceAttr: withoutTime}))
+	log := slog.New(journald.New(os.Stderr, &slog.HandlerOptions{Level: c.Daemon.LogLevel, ReplaceAttr: withoutTime}))
 	if in, err := child.Contained(); err != nil {
 		log.Warn("what a writer or a plug-in leaves running outside its process group is not found again", "error", err)
 	} else {
