@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"path"
@@ -20,8 +21,9 @@ func policyApplyCommand(a *app) *cobra.Command {
 		Use:   "apply",
 		Short: "Have systemd run the policies by their schedules",
 		Long: `Have systemd run the policies by the schedules that stand in their files: check the configuration, have systemd's
-generator make the timers anew, start those that are new, and stop those whose schedule is gone. Timers that
-somebody has enabled by hand stay. At boot all this happens by itself.
+generator make the timers anew, start those that are new, and stop those whose schedule is gone; then have the daemon,
+if it runs, read the configuration anew (config reload). Timers that somebody has enabled by hand stay. At boot all this
+happens by itself.
 
 Exit status: 2 if the configuration has errors, and nothing is changed.`,
 		Example: "  fermata policy apply && systemctl list-timers 'fermata-policy@*'",
@@ -73,7 +75,23 @@ func (a *app) applySchedules(ctx context.Context) error {
 			return err
 		}
 	}
-	return a.printApplied(result)
+	return errors.Join(a.printApplied(result), a.reloadDaemon(ctx))
+}
+
+// reloadDaemon has a daemon that runs know the policies that its timers ask it for.
+func (a *app) reloadDaemon(ctx context.Context) error {
+	c, err := a.dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if running, _, err := c.Running(ctx); err != nil || !running {
+		return err
+	}
+	if err := c.Reload(ctx); err != nil {
+		return fmt.Errorf("the timers are set, but the daemon does not know of it: %w (fermata config reload tries again)", err)
+	}
+	return nil
 }
 
 // stale are the timers that run, are not wanted, and that nobody has enabled.
