@@ -56,6 +56,7 @@ func (a *app) applySchedules(ctx context.Context) error {
 	if err := s.ReloadContext(ctx); err != nil {
 		return fmt.Errorf("cannot have systemd's generators run: %w", err)
 	}
+	unread := a.reloadDaemon(ctx) // before a timer asks it for a policy that is new
 	result := applied{Timers: []string{}, Stopped: []string{}}
 	for _, name := range slices.Sorted(maps.Keys(c.Policies)) {
 		if len(c.Policies[name].Schedule.At) > 0 {
@@ -75,7 +76,7 @@ func (a *app) applySchedules(ctx context.Context) error {
 			return err
 		}
 	}
-	return errors.Join(a.printApplied(result), a.reloadDaemon(ctx))
+	return errors.Join(a.printApplied(result), unread)
 }
 
 // reloadDaemon has a daemon that runs know the policies that its timers ask it for.

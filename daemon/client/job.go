@@ -174,14 +174,30 @@ func runJob[T any](ctx context.Context, c *Client, progress func(string), method
 	return result, nil
 }
 
+// A daemon that reads its configuration anew takes no jobs for a moment.
+const (
+	reloadPatience = 5 * time.Second
+	reloadPause    = 100 * time.Millisecond
+)
+
 // startJob calls a method that answers with a job.
 func (c *Client) startJob(ctx context.Context, method string, args ...any) (path dbus.ObjectPath, err error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	if err := c.call(ctx, method, args...).Store(&path); err != nil {
-		return "", fromDBus(err)
+	for end := time.Now().Add(reloadPatience); ; {
+		err := c.call(ctx, method, args...).Store(&path)
+		if err == nil {
+			return path, nil
+		}
+		if err = fromDBus(err); api.Of(err) != api.Busy || time.Now().After(end) {
+			return "", err
+		}
+		select {
+		case <-time.After(reloadPause):
+		case <-ctx.Done():
+			return "", err
+		}
 	}
-	return path, nil
 }
 
 // ended is the error of a job that did not do what it was asked.
