@@ -37,8 +37,8 @@ func TestDays(t *testing.T) {
 	at := func(year int, month time.Month, day, hour, minute int) time.Time {
 		return time.Date(year, month, day, hour, minute, 0, 0, berlin)
 	}
-	// 02:40 is in the first of two hours of that name.
-	autumn := stretch{"autumn", at(2026, 10, 25, 2, 40), at(2026, 10, 25, 5, 5), at(2026, 10, 25, 3, 20).Add(-time.Hour), at(2026, 10, 25, 4, 23)}
+	// From the first 02:40 of that night; it goes down in the second hour of that name.
+	autumn := stretch{"autumn", at(2026, 10, 25, 1, 40).Add(time.Hour), at(2026, 10, 25, 5, 5), at(2026, 10, 25, 3, 20).Add(-time.Hour), at(2026, 10, 25, 4, 23)}
 	spring := stretch{"spring", at(2027, 3, 28, 1, 40), at(2027, 3, 28, 3, 20), time.Time{}, time.Time{}}
 	all := []stretch{autumn, spring}
 	if os.Getenv("FERMATA_DAYS") != "" {
