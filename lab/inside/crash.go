@@ -70,6 +70,7 @@ type watch struct {
 	point   string
 	act     func() error
 	reached bool
+	late    int // so many records had followed the point when it was seen
 	failed  error
 	seen    int            // records
 	known   map[string]int // lines of each file
@@ -79,8 +80,16 @@ type watch struct {
 // run runs the command and acts when its point comes. Its thread has a real-time
 // priority: on the guest's one processor it runs as soon as the system call that
 // wrote the record ends, and the writer does not.
-func (w *watch) run(command []string) (int, error) {
+func (w *watch) run(command []string) (status int, err error) {
 	debug.SetGCPercent(-1)
+	throttled, err := os.ReadFile(throttle)
+	if err == nil {
+		err = unthrottled()
+	}
+	if err != nil {
+		return 1, err
+	}
+	defer func() { err = errors.Join(err, os.WriteFile(throttle, throttled, 0)) }()
 	if err := os.MkdirAll(journalDir, 0o700); err != nil {
 		return 1, err
 	}
@@ -119,6 +128,9 @@ func (w *watch) run(command []string) (int, error) {
 	}
 	if err != nil {
 		return 1, err
+	}
+	if w.late > 0 {
+		return exitNotReached, fmt.Errorf("point %s was seen too late, %d records after it", w.point, w.late)
 	}
 	if w.point != "" && !w.reached {
 		return exitNotReached, fmt.Errorf("point %s was never reached in %d records; the command ended with status %d", w.point, w.seen, code)
@@ -200,22 +212,30 @@ func (w *watch) look() (reached bool, err error) {
 		if err != nil {
 			continue // gone: its transaction has ended
 		}
-		lines := strings.SplitAfter(string(text), "\n")
-		for _, line := range lines[min(w.known[name], len(lines)):] {
-			if !strings.HasSuffix(line, "\n") {
-				break
-			}
-			w.known[name]++
-			if w.record(line) {
-				return true, nil
-			}
+		if w.read(name, string(text)) {
+			return true, nil
 		}
 	}
 	return false, nil
 }
 
-// record looks at one record, and acts if it is the point; true if it was.
-func (w *watch) record(line string) bool {
+// read reads what is new in the text of one journal, up to the point; true if it is there.
+func (w *watch) read(name, text string) bool {
+	complete := text[:strings.LastIndexByte(text, '\n')+1]
+	lines := strings.SplitAfter(complete, "\n") // the last is empty
+	for w.known[name] < len(lines)-1 {
+		line := lines[w.known[name]]
+		w.known[name]++
+		if w.record(line, len(lines)-1-w.known[name]) {
+			return true
+		}
+	}
+	return false
+}
+
+// record looks at one record, which so many others already follow, and acts if it is the point; true if it was. It does not
+// act if others follow: fermatad is past the point.
+func (w *watch) record(line string, follow int) bool {
 	w.seen++
 	name := pointName(line)
 	step, state, _ := strings.Cut(name, ":")
@@ -232,7 +252,10 @@ func (w *watch) record(line string) bool {
 	if w.point != name && w.point != strconv.Itoa(w.seen) {
 		return false
 	}
-	w.reach()
+	if follow == 0 {
+		w.reach()
+	}
+	w.late = follow
 	return true
 }
 
@@ -274,8 +297,7 @@ func pointName(line string) string {
 func cut() error {
 	runtime.LockOSThread()
 	debug.SetGCPercent(-1)
-	// Real-time threads leave a twentieth of the processor to others otherwise.
-	err := os.WriteFile("/proc/sys/kernel/sched_rt_runtime_us", []byte("-1"), 0)
+	err := unthrottled()
 	if err == nil {
 		err = realTime(99)
 	}
@@ -290,6 +312,12 @@ func cut() error {
 	}
 	return errors.New("cannot cut the power: nobody does it (is this a guest of lab crash?)")
 }
+
+// throttle is how much of a second real-time threads may take together. They pay for what they took above it, and a guest
+// whose host stood still for seconds seems to have let them run for as long: then fermatad would run before them.
+const throttle = "/proc/sys/kernel/sched_rt_runtime_us"
+
+func unthrottled() error { return os.WriteFile(throttle, []byte("-1"), 0) }
 
 // realTime gives the calling thread a real-time priority (sched(7)).
 func realTime(priority uint32) error {

@@ -41,7 +41,7 @@ func TestRecords(t *testing.T) {
 		w := watch{point: tt.point, act: func() error { acted++; return refused }}
 		at := 0
 		for i, line := range []string{doing, done} {
-			if w.record(line) {
+			if w.record(line, 0) {
 				at = i + 1
 				break
 			}
@@ -52,12 +52,36 @@ func TestRecords(t *testing.T) {
 	}
 }
 
+// A point that fermatad has passed by is not one where it dies.
+func TestLate(t *testing.T) {
+	const doing, done, verify = `01234567 {"seq":1,"step":"thaw","state":"doing"}` + "\n", `01234567 {"seq":2,"step":"thaw","state":"done"}` + "\n", `01234567 {"seq":3,"step":"verify"`
+	for _, tt := range []struct {
+		texts []string // of the journal, as it grows
+		late  int
+	}{
+		{[]string{doing}, 0},
+		{[]string{doing[:20], doing + verify}, 0},
+		{[]string{doing + done}, 1},
+		{[]string{"", doing + done + done + verify}, 2},
+	} {
+		acted := 0
+		w := watch{point: "thaw:doing", act: func() error { acted++; return nil }, known: map[string]int{}}
+		met := false
+		for _, text := range tt.texts {
+			met = met || w.read("j", text)
+		}
+		if !met || w.late != tt.late || w.reached != (tt.late == 0) || acted != map[bool]int{true: 1}[tt.late == 0] {
+			t.Errorf("%q: met %v, acted %d times, %+v", tt.texts, met, acted, w)
+		}
+	}
+}
+
 // Tracing begins at the record that announces the freeze, for a point that comes after it, and for a list of all points.
 func TestHolding(t *testing.T) {
 	const doing = `01234567 {"seq":1,"time":"2026-11-21T00:00:00Z","step":"window","state":"doing"}` + "\n"
 	for point, traced := range map[string]bool{"": true, "window:freeze:1:before": true, "window:done": false, "probe:freeze:1:before": false, "7": false} {
 		w := watch{point: point, act: func() error { return nil }}
-		w.record(doing)
+		w.record(doing, 0)
 		if w.holding != "" != traced {
 			t.Errorf("%s: holding %q", point, w.holding)
 		}
