@@ -224,10 +224,13 @@ func (w *Watch) all() error {
 func (w *Watch) due() error {
 	var errs []error
 	now := w.now()
+	planned := now
+	defer func() { w.tellLate(planned, now) }()
 	for id, t := range w.tracked {
 		if t.due-now > (t.due-t.at)/4 {
 			continue
 		}
+		planned = min(planned, t.due)
 		switch s, err := w.source.One(t.Dev); {
 		case err != nil && errors.Is(err, unix.ENXIO):
 			delete(w.tracked, id) // the event of that is on its way
@@ -240,6 +243,15 @@ func (w *Watch) due() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// tellLate says when a threshold may have been seen late because the machine is busy, or because the kernel did not answer: a thin pool
+// that commits its metadata answers afterwards (dm_pool_commit_metadata, dm-thin-metadata.c).
+func (w *Watch) tellLate(planned, began time.Duration) {
+	const much = time.Second
+	if woken, took := began-planned, w.now()-began; woken > much || took > much {
+		w.log.Info("pools were looked at late", "woken_late_by", woken.Round(time.Millisecond), "kernel_took", took.Round(time.Millisecond))
+	}
 }
 
 // Identity outlives a new name and another device number, where the device has a UUID.

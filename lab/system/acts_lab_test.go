@@ -157,6 +157,11 @@ func TestActsWarn(t *testing.T) {
 				t.Errorf("%d MiB/s, %s: not told of", c.rate, level)
 			}
 		}
+		for line := range strings.Lines(labtest.Run(t, "journalctl", "-u", "fermatad", "--no-pager", "-o", "cat")) {
+			if strings.Contains(line, "looked at late") {
+				t.Logf("%d MiB/s: %s", c.rate, line)
+			}
+		}
 		labtest.Run(t, "lvremove", "-qq", "-ff", "-y", "vg/"+pool)
 		eventually(t, "the pool is forgotten", func() bool { return !strings.Contains(metrics(t), `"vg/`+pool+`"`) })
 	}
