@@ -105,6 +105,15 @@ func foreign(s provider.Snapshot, machine string) bool {
 	return s.Machine != "" && s.Machine != machine
 }
 
+// created is a time that JSON can tell, from microseconds that anybody may have written: without that, one bad tag would take every
+// listing down.
+func created(micros int64) time.Time {
+	if t := time.UnixMicro(micros).UTC(); t.Year() >= 1970 && t.Year() <= 9999 {
+		return t
+	}
+	return time.UnixMicro(0).UTC() // the id tells the time too
+}
+
 // fromTags makes as much of a manifest as tags carry.
 func fromTags(id string, members []provider.Snapshot, machine string) api.Manifest {
 	first := members[0]
@@ -114,7 +123,7 @@ func fromTags(id string, members []provider.Snapshot, machine string) api.Manife
 	}
 	m := api.Manifest{
 		Version: 1, ID: id, Policy: first.Set.Policy, Host: cmp.Or(first.Host, first.Machine), Consistency: api.Consistency(first.Consistency),
-		Created: time.UnixMicro(first.Created).UTC(),
+		Created: created(first.Created),
 		Reasons: []string{why},
 	}
 	for _, s := range members {

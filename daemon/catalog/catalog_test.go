@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"testing"
@@ -154,5 +155,17 @@ func TestOtherHosts(t *testing.T) {
 	nobody := Assemble([]provider.Snapshot{of("there", snap("a", "vg/1", 1, "armed"))}, nil, "")
 	if len(nobody.Half) != 0 || len(nobody.Elsewhere) != 1 {
 		t.Errorf("without a machine-id: %+v", nobody)
+	}
+}
+
+// A time that nobody can write down, in a tag that anybody may have written, takes no listing down.
+func TestOddTime(t *testing.T) {
+	for _, micros := range []int64{1 << 62, -1 << 62, 0, 1767225600e6, 1767225600e9} {
+		s := snap("a", "vg/1", 1)
+		s.Created = micros
+		m := Assemble([]provider.Snapshot{s}, nil, "").Sets[0]
+		if _, err := json.Marshal(m); err != nil {
+			t.Errorf("%d: %v", micros, err)
+		}
 	}
 }

@@ -199,8 +199,8 @@ func took(t testing.TB, path string) time.Duration {
 		t.Fatal(err)
 	}
 	defer r.Body.Close()
-	if _, err := io.Copy(io.Discard, r.Body); err != nil || r.StatusCode != http.StatusOK {
-		t.Fatalf("%s: %s, %v", path, r.Status, err)
+	if body, err := io.ReadAll(r.Body); err != nil || r.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %s, %v\n%s", path, r.Status, err, body)
 	}
 	return time.Since(began)
 }

@@ -84,7 +84,7 @@ func manyVolumes(pools, snapshots, dataExtents int) string {
 	}
 	for i := range snapshots {
 		id := fmt.Sprintf("20260101T%06d_%04x", i, i)
-		volume("s"+fmt.Sprint(i), true, []string{"fermata.set=" + id, "fermata.members=1", "fermata.origin=many/v", "fermata.policy=many", "fermata.consistency=crash", "fermata.created=" + fmt.Sprint(1767225600e9+i)},
+		volume("s"+fmt.Sprint(i), true, []string{"fermata.set=" + id, "fermata.members=1", "fermata.origin=many/v", "fermata.policy=many", "fermata.consistency=crash", "fermata.created=" + fmt.Sprint(1767225600e6+i)},
 			fmt.Sprintf("extent_count = 256\ntype = \"thin\"\nthin_pool = \"pool%d\"\ntransaction_id = 0\ndevice_id = %d", i%pools, i/pools+1))
 	}
 	b.WriteString("}\n")
