@@ -111,5 +111,9 @@ func (d *Daemon) groupsSeen() (out []api.Group) {
 	return out
 }
 
-// Quiet reports whether nothing is frozen.
-func (d *Daemon) Quiet() bool { return d.Frozen().Filesystems == 0 }
+// Quiet reports whether nothing is frozen, and no set is under way that is going to freeze something.
+func (d *Daemon) Quiet() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.running == nil && d.Frozen().Filesystems == 0
+}

@@ -37,8 +37,8 @@ func Open(dev dm.Dev) (*Device, error) {
 		err = fmt.Errorf("cannot look at %s: %w", path, err)
 	case s.Mode&unix.S_IFMT != unix.S_IFBLK || dm.Dev(s.Rdev) != dev:
 		err = fmt.Errorf("cannot read metadata of LVM's: %s is not block device %v", path, dev)
-	default:
-		err = d.fresh()
+	default: // nothing is read ahead
+		err = os.NewSyscallError("fadvise", unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_RANDOM))
 	}
 	if err != nil {
 		return nil, errors.Join(err, d.Close())
@@ -46,16 +46,15 @@ func Open(dev dm.Dev) (*Device, error) {
 	return d, nil
 }
 
-// fresh has what is read come from the disk: another host, or another name of the same disk, may have written there.
-func (d *Device) fresh() error {
-	fd := int(d.file.Fd())
-	return errors.Join(
-		os.NewSyscallError("fadvise", unix.Fadvise(fd, 0, 0, unix.FADV_RANDOM)), // nothing is read ahead
-		os.NewSyscallError("fadvise", unix.Fadvise(fd, 0, 0, unix.FADV_DONTNEED)))
+// ReadAt reads from the disk, not what is cached of it: another host, or another name of the same disk, may have written there.
+func (d *Device) ReadAt(b []byte, at int64) (int, error) {
+	const page = 4096 // only whole ones are dropped
+	from := at / page * page
+	if err := unix.Fadvise(int(d.file.Fd()), from, at+int64(len(b))+page-from, unix.FADV_DONTNEED); err != nil {
+		return 0, os.NewSyscallError("fadvise", err)
+	}
+	return d.file.ReadAt(b, at)
 }
-
-// ReadAt reads from the disk.
-func (d *Device) ReadAt(b []byte, at int64) (int, error) { return d.file.ReadAt(b, at) }
 
 // Close closes it.
 func (d *Device) Close() error { return d.file.Close() }
