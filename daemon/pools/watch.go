@@ -198,7 +198,9 @@ func (w *Watch) next() time.Duration {
 
 // all looks at all devices anew.
 func (w *Watch) all() error {
+	began := w.now()
 	spaces, err := w.source.All()
+	w.tellLate(began, began)
 	if spaces == nil && err != nil {
 		return err
 	}
