@@ -18,8 +18,8 @@ const (
 	near     = 3 * time.Second
 	haste    = 10
 
-	burst         = 100 << 20 // bytes a second, of data
-	burstMetadata = 128 << 10 // of metadata: 100 MiB/s in blocks of 64 KiB are 1,600 mappings
+	burst         = 300 << 20 // bytes a second, of data
+	burstMetadata = 384 << 10 // of metadata: 300 MiB/s in blocks of 64 KiB are 4,800 mappings
 )
 
 // pace is how fast a space grows.

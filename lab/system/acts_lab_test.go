@@ -144,7 +144,8 @@ func TestActsWarn(t *testing.T) {
 			}
 		}
 		begin := c.size * 70 / 100
-		fillPool(t, 0, begin, 1000, nil)
+		fillPool(t, 0, begin, 1000, nil) // faster than the watch allows for: it has to have seen that
+		is(t, `fermata_pool_used_bytes{part="data",pool="vg/`+pool+`"}`, float64(begin*mib))
 		is(t, `fermata_pool_level{level="ok",pool="vg/`+pool+`"}`, 1)
 		fillPool(t, begin, c.size, c.rate, note)
 		eventually(t, "exhaustion is told of", func() bool { return !told(pool)["warn exhausted"].IsZero() })
