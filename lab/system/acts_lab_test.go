@@ -105,8 +105,8 @@ func listen(t testing.TB) func(pool string) map[string]time.Time {
 
 const withHook = "  hook: [/usr/local/libexec/fermata/pool-hook]\n"
 
-// noticed is when the daemon logged that a pool had gone to each level first.
-func noticed(t testing.TB, pool string) map[string]time.Time {
+// noticed is when the daemon logged that a pool had gone to each level first, since an instant.
+func noticed(t testing.TB, pool string, since time.Time) map[string]time.Time {
 	t.Helper()
 	out := map[string]time.Time{}
 	what := " msg=pool pool=vg/" + pool + " level="
@@ -114,12 +114,13 @@ func noticed(t testing.TB, pool string) map[string]time.Time {
 		at, rest, _ := strings.Cut(line, " ")
 		_, rest, found := strings.Cut(rest, what)
 		seconds, err := strconv.ParseFloat(at, 64)
-		if !found || err != nil {
+		when := time.UnixMicro(int64(seconds * 1e6))
+		if !found || err != nil || when.Before(since) {
 			continue
 		}
 		level, _, _ := strings.Cut(rest, " ")
 		if _, again := out[level]; !again {
-			out[level] = time.UnixMicro(int64(seconds * 1e6))
+			out[level] = when
 		}
 	}
 	return out
@@ -134,6 +135,7 @@ func TestActsWarn(t *testing.T) {
 	must(t, "status")
 	for _, c := range []struct{ rate, size int }{{1, 20}, {10, 100}, {100, 800}} { // MiB
 		pool := fmt.Sprintf("p%d", c.rate)
+		began := time.Now()
 		smallPool(t, pool, c.size, 4)
 		at := map[string]time.Time{}
 		note := func(n int) {
@@ -149,7 +151,7 @@ func TestActsWarn(t *testing.T) {
 		is(t, `fermata_pool_level{level="ok",pool="vg/`+pool+`"}`, 1)
 		fillPool(t, begin, c.size, c.rate, note)
 		eventually(t, "exhaustion is told of", func() bool { return !told(pool)["warn exhausted"].IsZero() })
-		seen, hooked := noticed(t, pool), told(pool)
+		seen, hooked := noticed(t, pool, began), told(pool)
 		for level, when := range at {
 			if got, ok := hooked["warn "+level]; ok {
 				t.Logf("%d MiB/s, %s: noticed after %v, told of after %v", c.rate, level,
