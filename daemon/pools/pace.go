@@ -37,9 +37,18 @@ func (p *pace) add(now time.Duration, data, metadata uint64) {
 		return
 	}
 	if p.begun {
-		p.data, p.metadata = growth(p.was[0], data)/seconds, growth(p.was[1], metadata)/seconds
+		p.data, p.metadata = decayed(p.data, growth(p.was[0], data)/seconds), decayed(p.metadata, growth(p.was[1], metadata)/seconds)
 	}
 	p.begun, p.since, p.was = true, now, [2]uint64{data, metadata}
+}
+
+// decayed is a rate, but no less than half of what it was: a writer that waits for a commit of the pool's goes on afterwards.
+func decayed(was, is float64) float64 {
+	const nothing = 4096 // bytes a second
+	if is = max(is, was/2); is < nothing {
+		return 0
+	}
+	return is
 }
 
 func growth(was, is uint64) float64 { return float64(is - min(is, was)) }

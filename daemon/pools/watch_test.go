@@ -231,6 +231,26 @@ func TestHaste(t *testing.T) {
 	}
 }
 
+// A writer that stalls for a moment, as all do when the pool commits, does not make the watch look away.
+func TestStalls(t *testing.T) {
+	watched(t, func(h *host, w *Watch, changes func() string) {
+		h.set(true, pool("vg-pool-tpool", 500, 10))
+		time.Sleep(10 * time.Minute)
+		for used := uint64(500); used < 1000; used++ {
+			h.set(false, pool("vg-pool-tpool", used, 10))
+			time.Sleep(10 * time.Millisecond)
+			if used == 990 {
+				time.Sleep(1200 * time.Millisecond)
+			}
+		}
+		h.set(false, pool("vg-pool-tpool", 1000, 10))
+		time.Sleep(200 * time.Millisecond)
+		if l := w.State().Pools[0].Level; l != Exhausted {
+			t.Errorf("after 200 ms: %v", l)
+		}
+	})
+}
+
 func TestForecast(t *testing.T) {
 	watched(t, func(h *host, w *Watch, _ func() string) {
 		for minute := range 30 {
