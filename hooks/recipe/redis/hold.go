@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
 	"sync"
 	"time"
@@ -60,7 +61,7 @@ func unpaused(ctx context.Context, c *conn) error {
 	ctx, cancel := context.WithTimeout(ctx, watchWait)
 	defer cancel()
 	_, err := c.do(ctx, "PUBLISH", channel, "")
-	if ctx.Err() != nil {
+	if errors.Is(err, os.ErrDeadlineExceeded) { // which the socket may know before ctx does
 		return fmt.Errorf("the server does not take writes: has somebody paused it (CLIENT PAUSE, a failover)? %w", err)
 	}
 	return granted(err)
