@@ -74,6 +74,7 @@ type Watch struct {
 	ended   chan struct{} // closed when Run has ended
 	tracked map[string]*tracked
 	listed  time.Duration // when all devices were looked at
+	free    time.Duration // when it had ended to look
 }
 
 // tracked is one pool, by what it is rather than how it is called.
@@ -251,7 +252,9 @@ func (w *Watch) due() error {
 // that commits its metadata answers afterwards (dm_pool_commit_metadata, dm-thin-metadata.c).
 func (w *Watch) tellLate(planned, began time.Duration) {
 	const much = time.Second
-	if woken, took := began-planned, w.now()-began; woken > much || took > much {
+	woken, took := began-max(planned, w.free), w.now()-began
+	w.free = began + took
+	if woken > much || took > much {
 		w.log.Info("pools were looked at late", "woken_late_by", woken.Round(time.Millisecond), "kernel_took", took.Round(time.Millisecond))
 	}
 }
