@@ -26,11 +26,11 @@ type Check struct {
 	Remedy string `json:"remedy,omitempty"`
 }
 
-// Assess judges a host. The checks are in a fixed order: the kernel, storage, the service.
+// Assess judges a host. The checks are in a fixed order: the kernel, storage, the configuration, the service.
 func Assess(h Host) []Check {
 	var checks []Check
 	for _, assess := range []func(Host) []Check{
-		kernel, targets, tools, pools, mounts, swap, monitoring, permissions, udev, bus, service, guard,
+		kernel, targets, tools, pools, mounts, swap, monitoring, permissions, udev, configuration, bus, service, guard,
 	} {
 		checks = append(checks, assess(h)...)
 	}

@@ -17,11 +17,12 @@ func sound() Host {
 		DM: DeviceMapper{Version: "4.47.0",
 			Targets: map[string]string{"thin": "1.22.0", "thin-pool": "1.22.0", "linear": "1.4.0"},
 			Modules: map[string]string{"snapshot": "dm-snapshot", "snapshot-origin": "dm-snapshot"}},
-		LVM:     LVM{Program: "/usr/sbin/lvm", Version: "2.03.16", ThinCheck: "/usr/sbin/thin_check"},
-		Mount:   []Mount{{Point: "/srv", FSType: "ext4", Freezable: true, Provider: "thin"}},
-		Pools:   []api.Pool{{Name: "vg/pool", Mode: "rw", Size: 100, Used: 42, MetadataSize: 100, MetadataUsed: 7}},
-		Bus:     Bus{Policy: "/usr/share/dbus-1/system.d/org.fermata.Fermata1.conf"},
-		Service: Service{Running: true, Activatable: true, Status: &api.Status{Version: "1.2.3", Guard: "ok"}},
+		LVM:           LVM{Program: "/usr/sbin/lvm", Version: "2.03.16", ThinCheck: "/usr/sbin/thin_check"},
+		Mount:         []Mount{{Point: "/srv", FSType: "ext4", Freezable: true, Provider: "thin"}},
+		Pools:         []api.Pool{{Name: "vg/pool", Mode: "rw", Size: 100, Used: 42, MetadataSize: 100, MetadataUsed: 7}},
+		Configuration: Configuration{Policies: []Policy{{"db", []string{"/srv"}}}},
+		Bus:           Bus{Policy: "/usr/share/dbus-1/system.d/org.fermata.Fermata1.conf"},
+		Service:       Service{Running: true, Activatable: true, Status: &api.Status{Version: "1.2.3", Guard: "ok"}},
 	}
 }
 
@@ -44,6 +45,15 @@ func TestFindings(t *testing.T) {
 		change func(*Host)
 		want   []string // state, name, detail's beginning, of every check that is not ok
 	}{
+		{"bad configuration", func(h *Host) { h.Configuration.Faults = []string{"a.yaml:1:1: unknown key"} },
+			[]string{"failed configuration a.yaml:1:1: unknown key"}},
+		{"no configuration", func(h *Host) { h.Configuration = Configuration{Error: "not root's"} }, []string{"failed configuration not root's"}},
+		{"policy of what is not there", func(h *Host) { h.Configuration.Policies[0].Volumes = []string{"/srv", "/dev/vg/raw", "/home"} },
+			[]string{"warning policy db /home: nothing that could be in a set"}},
+		{"policy of what nobody takes", func(h *Host) {
+			h.Mount = append(h.Mount, Mount{Point: "/boot", FSType: "ext4", Freezable: true, Why: "no provider takes it"})
+			h.Configuration.Policies[0].Volumes = []string{"/boot"}
+		}, []string{"warning policy db /boot: no provider"}},
 		{"old kernel", func(h *Host) { h.Release = "4.19.0-amd64" }, []string{"warning kernel 4.19.0-amd64 is older"}},
 		{"odd kernel", func(h *Host) { h.Release = "custom" }, []string{`warning kernel release "custom" is not`}},
 		{"kernel that poisons", func(h *Host) { h.Release = "6.12.107+deb13" }, []string{"warning nested freeze on this kernel fsfreeze followed by lvcreate -s can leave"}},

@@ -21,6 +21,8 @@ type Host struct {
 	// Dmeventd: LVM's monitoring daemon listens.
 	Dmeventd bool
 
+	Configuration Configuration
+
 	Bus     Bus
 	Service Service
 	// Guard is empty if the guard's socket accepts a connection, else why it does not.

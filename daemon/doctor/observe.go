@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/fermata-project/fermata/config"
 	"github.com/fermata-project/fermata/daemon/api"
 	"github.com/fermata-project/fermata/daemon/client"
 )
@@ -40,6 +41,7 @@ func Observe(ctx context.Context) Host {
 	h.Bus.Policy = first(api.BusName+".conf", "/etc/dbus-1/system.d", "/usr/share/dbus-1/system.d", "/usr/local/share/dbus-1/system.d")
 	volumes := observeService(ctx, &h)
 	observeStorage(&h, volumes)
+	h.Configuration = observeConfiguration(config.Dir)
 	return h
 }
 

@@ -89,6 +89,10 @@ func writer(s Server, problems []string) string {
 	if s.User != "" {
 		fmt.Fprintf(&out, "user: %s\n", scalar(s.User))
 	}
+	switch s.Kind {
+	case PostgreSQL, MariaDB, MySQL, Redis, Valkey, SQLite:
+		out.WriteString("verify: true              # fermata snapshot verify tries a set's copy with the application's own programs\n")
+	}
 	if len(s.Paths) > 0 {
 		paths := s.Paths
 		if s.Kind == SQLite {

@@ -107,6 +107,7 @@ func TestPackages(t *testing.T) {
 	labtest.Run(t, "systemctl", "restart", "fermatad")
 	finished := strings.TrimSpace(labtest.Run(t, "fermata", "snapshot", "create", "-q", v.Point))
 
+	t.Run("completion", func(t *testing.T) { completions(t, finished) })
 	t.Run("while a set is taken", func(t *testing.T) { during(t, v) })
 
 	if got := labtest.Run(t, "fermata", "snapshot", "list", "-q"); strings.TrimSpace(got) != finished {
