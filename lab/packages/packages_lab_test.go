@@ -154,7 +154,7 @@ func during(t *testing.T, v labtest.Volume) {
 		says       string
 		restarted  bool
 	}{
-		{"upgrade waits", "300", []string{"-i", deb(t, "0.0.2")}, 0, "waiting for the set", true},
+		{"upgrade waits", "300", []string{"-i", deb(t, "0.0.2")}, 0, "waiting for what is being done", true},
 		{"upgrade gives up waiting", "1", []string{"-i", deb(t, "0.0.1")}, 0, "the daemon goes on as it was", false},
 		{"removal is refused", "1", []string{"-r", "fermata"}, 1, "not removed", false},
 	} {

@@ -68,7 +68,7 @@ var stages = []stage{
 	{name: "pools that fill up 6.12", turn: 1, kernel: "6.12", systemd: true, args: []string{"-run", acts, "./lab/system"}},
 	{name: "pools that fill up 5.10", turn: 4, kernel: "5.10", systemd: true, args: []string{"-run", acts, "./lab/system"}},
 	{name: "recipes 6.1", turn: 3, kernel: "6.1", folders: []string{"hooks"}},
-	{name: "packages 6.1", turn: 4, kernel: "6.1", systemd: true, bare: true, first: []string{"make", "packages-lab"}, folders: []string{"lab/packages"}},
+	{name: "packages 6.1", turn: 4, kernel: "6.1", systemd: true, bare: true, first: []string{"make", "packages-check", "packages-lab"}, folders: []string{"lab/packages"}},
 	{name: "page", turn: 6, args: []string{"-tags=browser", "-run=TestBrowser", "./daemon/page"}},
 	{name: "lab", args: []string{"-run", guestTests, "-skip", "TestGuestCrashSet", "./lab"}},
 }

@@ -9,15 +9,11 @@ configure) if [ -n "${2:-}" ]; then upgrade=yes; else upgrade=no; fi ;;
 *) exit 0 ;;
 esac
 
-# A daemon that takes a set, or has one mounted for a backup, is left in peace.
+# A daemon that does something for somebody, or has a set mounted for a backup, is left in peace.
 busy() {
-	grep -q ' /run/fermata/exec/' /proc/self/mounts && return 0
-	state=$(fermata status --json 2>/dev/null) || return 1
-	case "$state" in
-	*'"running":'*) return 0 ;;
-	*'"waiting": 0'*) return 1 ;;
-	esac
-	return 0
+	if grep -q ' /run/fermata/exec/' /proc/self/mounts; then return 0; fi
+	if fermata status --json 2>/dev/null | grep -q '"running":'; then return 0; fi
+	fermata job list --json 2>/dev/null | grep -q '"state": "running"'
 }
 
 if [ -e /usr/lib/sysusers.d/fermata.conf ]; then systemd-sysusers fermata.conf; fi
@@ -47,10 +43,10 @@ fi
 systemctl is-active --quiet fermatad.service || exit 0
 tries=0
 while busy; do
-	if [ $tries = 0 ]; then echo "fermata: waiting for the set that is being taken"; fi
+	if [ $tries = 0 ]; then echo "fermata: waiting for what is being done (fermata job list)"; fi
 	tries=$((tries + 1))
 	if [ $tries -gt "${FERMATA_UPGRADE_WAIT:-600}" ]; then
-		echo "fermata: a set is still being taken: the daemon goes on as it was. Restart it later: systemctl try-restart fermata-guard fermatad" >&2
+		echo "fermata: something is still being done: the daemon goes on as it was. Restart it later: systemctl try-restart fermata-guard fermatad" >&2
 		exit 0
 	fi
 	sleep 1
