@@ -18,6 +18,7 @@ busy() {
 
 if [ -e /usr/lib/sysusers.d/fermata.conf ]; then systemd-sysusers fermata.conf; fi
 systemd-tmpfiles --create fermata.conf || :
+journalctl --update-catalog >/dev/null 2>&1 || :
 if [ "$upgrade" = no ]; then
 	# What the system's presets say: Debian switches services on, others do not.
 	systemctl preset fermata-guard.socket fermatad.service >/dev/null 2>&1 || :

@@ -19,6 +19,7 @@ if [ "$1" = purge ]; then
 		fi
 	fi
 fi
+journalctl --update-catalog >/dev/null 2>&1 || :
 if [ -d /run/systemd/system ]; then
 	systemctl daemon-reload || :
 	systemctl reset-failed 'fermata*' >/dev/null 2>&1 || :
