@@ -23,7 +23,7 @@ func completions(t *testing.T, set string) {
 				t.Errorf("%s, %q: %s", shell, line, out)
 			}
 		}
-		if out := labtest.Run(t, "fish", "-N", "-c", `complete -C "$argv[1]"`, line); !strings.Contains(out, want[strings.LastIndex(want, " ")+1:]) {
+		if out := labtest.Run(t, "fish", "-c", `complete -C "$argv[1]"`, line); !strings.Contains(out, want[strings.LastIndex(want, " ")+1:]) {
 			t.Errorf("fish, %q: %q", line, out)
 		}
 	}
