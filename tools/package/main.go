@@ -50,6 +50,7 @@ func run(o options) error {
 	if err != nil {
 		return fmt.Errorf("SOURCE_DATE_EPOCH: %w", err)
 	}
+	o.root = filepath.Clean(o.root)
 	o.date = time.Unix(seconds, 0).UTC()
 	made, err := os.MkdirTemp("", "fermata-package-")
 	if err != nil {
