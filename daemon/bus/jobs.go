@@ -236,6 +236,13 @@ func (js *jobs) close() bool {
 	return js.closed
 }
 
+// open takes close back.
+func (js *jobs) open() {
+	js.mu.Lock()
+	defer js.mu.Unlock()
+	js.closed = false
+}
+
 func (js *jobs) touch() {
 	js.mu.Lock()
 	defer js.mu.Unlock()

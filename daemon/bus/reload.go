@@ -17,22 +17,23 @@ type Reload struct {
 const (
 	// reloadPatience is how long a reload waits for the jobs that run.
 	reloadPatience = time.Minute
-	reloadPause    = 20 * time.Millisecond
+	reloadPause    = 50 * time.Millisecond
 )
 
 func (l *link) reload(c call) error {
 	if l.Reload == nil {
 		return api.Errorf(api.Failed, "this daemon cannot read its configuration anew")
 	}
-	for end := time.Now().Add(reloadPatience); ; {
+	check := func() error {
 		if err := l.Reload.Check(); err != nil {
 			return api.Errorf(api.Invalid, "the configuration is refused, the old one stays: %w", err)
 		}
-		if l.jobs.close() {
-			l.log.Info("the configuration is read anew")
-			l.Reload.Begin()
-			return nil
-		}
+		return nil
+	}
+	if err := check(); err != nil {
+		return err
+	}
+	for end := time.Now().Add(reloadPatience); !l.jobs.close(); {
 		if time.Now().After(end) {
 			return api.Errorf(api.Busy, "the old configuration stays: a job has been running for the whole of %s (fermata job list)", reloadPatience)
 		}
@@ -42,4 +43,11 @@ func (l *link) reload(c call) error {
 			return api.Errorf(api.Failed, "the connection to the bus was lost")
 		}
 	}
+	if err := check(); err != nil { // it may have changed meanwhile
+		l.jobs.open()
+		return err
+	}
+	l.log.Info("the configuration is read anew")
+	l.Reload.Begin()
+	return nil
 }

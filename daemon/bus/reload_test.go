@@ -16,8 +16,9 @@ func TestReload(t *testing.T) {
 	address := bustest.Daemon(t)
 	server := bus.New(&bustest.Fake{}, bustest.Anybody, bustest.Log(t))
 	wrong := errors.New("db.yaml:3:1: unknown key")
+	checks := make(chan error, 2) // what the next ones say
 	begun := make(chan bool, 1)
-	server.Reload = &bus.Reload{Check: func() error { return wrong }, Begin: func() { begun <- true }}
+	server.Reload = &bus.Reload{Check: func() error { return <-checks }, Begin: func() { begun <- true }}
 	bustest.Serve(t, address, server)
 	conn, err := dbus.Connect(address)
 	if err != nil {
@@ -25,11 +26,17 @@ func TestReload(t *testing.T) {
 	}
 	t.Cleanup(func() { conn.Close() })
 	reload := func() *dbus.Call { return call(conn, api.ManagerPath, api.ManagerInterface+".Reload") }
-	if err := reload().Err; !named(err, api.BusName+".Error.Invalid") || len(begun) > 0 {
-		t.Errorf("a wrong configuration: %v", err)
+	for _, say := range [][]error{{wrong}, {nil, wrong}} {
+		for _, err := range say {
+			checks <- err
+		}
+		if err := reload().Err; !named(err, api.BusName+".Error.Invalid") || len(begun) > 0 {
+			t.Errorf("a wrong configuration: %v", err)
+		}
 	}
 
-	wrong = nil
+	checks <- nil
+	checks <- nil
 	var job dbus.ObjectPath
 	if err := call(conn, api.ManagerPath, api.ManagerInterface+".CreateSet", policy("slow")).Store(&job); err != nil {
 		t.Fatal(err)
