@@ -49,32 +49,32 @@ var stages = []stage{
 	{name: "system 5.10", kernel: "5.10", systemd: true, env: []string{"FERMATA_ORDER_SETS=2"}, args: []string{"-run", short, "./lab/system"}},
 	{name: "guest 6.12", turn: 1, kernel: "6.12", args: []string{"-skip", long + "|TestDM$|TestThick$"}, folders: kernelFolders},
 	{name: "guest 5.10", turn: 4, kernel: "5.10", args: []string{"-skip", long + "|TestDM$|TestThin$|TestArray$"}, folders: kernelFolders},
-	{name: "policies 6.1", turn: 1, kernel: "6.1", systemd: true, tests: "TestPrometheus|TestPolicyRun|TestSchedule|TestCalendar|TestExec"},
-	{name: "clock and users 6.1", turn: 2, kernel: "6.1", systemd: true, tests: "TestDays|TestDelegation|TestReload|TestJournalEntries|TestCredentials|TestIdleExit"},
-	{name: "backup programs 6.1", turn: 4, kernel: "6.1", systemd: true, tests: "TestBackupPrograms"},
+	{name: "policies 6.1", turn: 9, kernel: "6.1", systemd: true, tests: "TestPrometheus|TestPolicyRun|TestSchedule|TestCalendar|TestExec"},
+	{name: "clock and users 6.1", turn: 9, kernel: "6.1", systemd: true, tests: "TestDays|TestDelegation|TestReload|TestJournalEntries|TestCredentials|TestIdleExit"},
+	{name: "backup programs 6.1", turn: 6, kernel: "6.1", systemd: true, tests: "TestBackupPrograms"},
 	{name: "others 6.12", turn: 7, kernel: "6.12", systemd: true, tests: elsewhere},
 	{name: "providers 6.1", turn: 7, kernel: "6.1", args: []string{"-run", long}, folders: []string{"dm/provider", "cmd/fermata-provider-array"}},
 	{name: "root 6.1", turn: 3, kernel: "6.1", systemd: true, root: true, tests: "TestRootVolume"},
 	{name: "power cuts 6.1", turn: 3, kernel: "6.1", systemd: true, cuts: 10, tests: "TestPowerCut"},
 	{name: "power cut of a guest", turn: 3, args: []string{"-run", "TestGuestCrashSet", "./lab"}},
-	{name: "what does not return 6.1", turn: 2, kernel: "6.1", systemd: true, tests: "TestHooksFromHell|TestLVMLockHeld|TestDiskStopsAnswering"},
+	{name: "what does not return 6.1", turn: 3, kernel: "6.1", systemd: true, tests: "TestHooksFromHell|TestLVMLockHeld|TestDiskStopsAnswering"},
 	{name: "window 6.1", turn: 2, kernel: "6.1", systemd: true, tests: "TestNothingElseInTheWindow|TestIdle$"},
 	{name: "other hosts 6.1", turn: 2, kernel: "6.1", systemd: true, tests: "TestOtherHost"},
 	{name: "writers 6.1", turn: 5, kernel: "6.1", systemd: true, env: []string{"FERMATA_WRITER_SETS=5"}, tests: "TestMariaDBSets|TestPostgreSQLSets|TestKeyValue"},
-	{name: "broken holds 6.1", turn: 6, kernel: "6.1", systemd: true, tests: "TestBrokenHolds"},
+	{name: "broken holds 6.1", turn: 8, kernel: "6.1", systemd: true, tests: "TestBrokenHolds"},
 	{name: "services 6.1", turn: 5, kernel: "6.1", systemd: true, tests: "TestServiceWriter|TestUnitWriter"},
 	{name: "recover 6.1", turn: 5, kernel: "6.1", systemd: true, tests: "TestRecover"},
-	{name: "pools that fill up 6.1", turn: 7, kernel: "6.1", systemd: true, tests: "TestActs|TestDmeventd"},
+	{name: "pools that fill up 6.1", turn: 10, kernel: "6.1", systemd: true, tests: "TestActs|TestDmeventd"},
 	{name: "pools that fill up 6.12", turn: 1, kernel: "6.12", systemd: true, args: []string{"-run", acts, "./lab/system"}},
-	{name: "pools that fill up 5.10", turn: 4, kernel: "5.10", systemd: true, args: []string{"-run", acts, "./lab/system"}},
-	{name: "recipes 6.1", turn: 3, kernel: "6.1", folders: []string{"hooks"}},
-	{name: "packages 6.1", turn: 4, kernel: "6.1", systemd: true, bare: true, first: []string{"make", "packages-check", "packages-lab"}, folders: []string{"lab/packages"}},
+	{name: "pools that fill up 5.10", turn: 7, kernel: "5.10", systemd: true, args: []string{"-run", acts, "./lab/system"}},
+	{name: "recipes 6.1", turn: 10, kernel: "6.1", folders: []string{"hooks"}},
+	{name: "packages 6.1", turn: 8, kernel: "6.1", systemd: true, bare: true, first: []string{"make", "packages-check", "packages-lab"}, folders: []string{"lab/packages"}},
 	{name: "page", turn: 6, args: []string{"-tags=browser", "-run=TestBrowser", "./daemon/page"}},
 	{name: "lab", args: []string{"-run", guestTests, "-skip", "TestGuestCrashSet", "./lab"}},
 }
 
 // turns is how many days it takes until every stage has had its turn.
-const turns = 7
+const turns = 10
 
 // today is whose turn it is, from 1 to turns.
 func today(now time.Time) int { return int(now.Unix()/(24*60*60)%turns) + 1 }
