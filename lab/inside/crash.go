@@ -80,16 +80,8 @@ type watch struct {
 // run runs the command and acts when its point comes. Its thread has a real-time
 // priority: on the guest's one processor it runs as soon as the system call that
 // wrote the record ends, and the writer does not.
-func (w *watch) run(command []string) (status int, err error) {
+func (w *watch) run(command []string) (int, error) {
 	debug.SetGCPercent(-1)
-	throttled, err := os.ReadFile(throttle)
-	if err == nil {
-		err = unthrottled()
-	}
-	if err != nil {
-		return 1, err
-	}
-	defer func() { err = errors.Join(err, os.WriteFile(throttle, throttled, 0)) }()
 	if err := os.MkdirAll(journalDir, 0o700); err != nil {
 		return 1, err
 	}
@@ -234,7 +226,9 @@ func (w *watch) read(name, text string) bool {
 }
 
 // record looks at one record, which so many others already follow, and acts if it is the point; true if it was. It does not
-// act if others follow: fermatad is past the point.
+// act if others follow: fermatad is past the point. It may be: Linux holds real-time threads back for what they took too much,
+// and a guest whose host stood still for seconds seems to have let them run for as long. They cannot be exempt: whoever watches
+// with such a priority would leave nothing to the rest of a slow guest.
 func (w *watch) record(line string, follow int) bool {
 	w.seen++
 	name := pointName(line)
@@ -297,7 +291,8 @@ func pointName(line string) string {
 func cut() error {
 	runtime.LockOSThread()
 	debug.SetGCPercent(-1)
-	err := unthrottled()
+	// Real-time threads leave a twentieth of the processor to others otherwise.
+	err := os.WriteFile("/proc/sys/kernel/sched_rt_runtime_us", []byte("-1"), 0)
 	if err == nil {
 		err = realTime(99)
 	}
@@ -312,12 +307,6 @@ func cut() error {
 	}
 	return errors.New("cannot cut the power: nobody does it (is this a guest of lab crash?)")
 }
-
-// throttle is how much of a second real-time threads may take together. They pay for what they took above it, and a guest
-// whose host stood still for seconds seems to have let them run for as long: then fermatad would run before them.
-const throttle = "/proc/sys/kernel/sched_rt_runtime_us"
-
-func unthrottled() error { return os.WriteFile(throttle, []byte("-1"), 0) }
 
 // realTime gives the calling thread a real-time priority (sched(7)).
 func realTime(priority uint32) error {
