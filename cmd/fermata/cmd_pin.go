@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -37,13 +38,18 @@ func eachSet(a *app, cmd *cobra.Command, do func(*client.Client, context.Context
 				return err
 			}
 			worked, failures := []string{}, []error(nil)
-			for _, id := range ids {
+			progress, finish := progressLine(a.err)
+			for i, id := range ids {
+				if progress != nil {
+					progress(fmt.Sprintf("%s %s %d%%", verb, id, 100*i/len(ids)))
+				}
 				if err := do(c, ctx, id); err != nil {
 					failures = append(failures, cannot(verb+" "+id, err))
 					continue
 				}
 				worked = append(worked, id)
 			}
+			finish()
 			return errors.Join(append(failures, a.printIDs(worked, done))...)
 		})
 	}
