@@ -158,7 +158,7 @@ func TestInventory(t *testing.T) {
 	if a := fermata(t, "snapshot", "create", "--policy", "bad"); a.status != 2 || !strings.Contains(a.stderr, "bad.yaml:2:1") {
 		t.Errorf("a disabled policy: got %+v", a)
 	}
-	if a := fermata(t, "doctor"); a.status != 0 {
+	if a := fermata(t, "doctor"); a.status != 1 || !strings.Contains(a.stdout, "bad.yaml:2:1") || !strings.Contains(a.stdout, " 1 failed") {
 		t.Errorf("doctor: got %+v", a)
 	}
 	if a := fermata(t, "snapshot", "create", "--dry-run", "--json", "--policy", "good"); a.status != 0 || !strings.Contains(a.stdout, `"planned"`) {
