@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/fermata-project/fermata/daemon/api"
 	"github.com/fermata-project/fermata/daemon/catalog"
@@ -20,6 +21,7 @@ type manifests struct {
 	mu      sync.Mutex
 	pending map[string]pendingManifest
 	unread  error // why not all could be read the last time
+	wrong   atomic.Pointer[[]string]
 }
 
 // pendingManifest is one that could not be saved, or, without a manifest, not be removed.
@@ -33,6 +35,7 @@ func (s *manifests) Save(m api.Manifest) error {
 	m.Reasons = slices.Clone(m.Reasons)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	defer s.note()
 	return s.try(m.ID, &m)
 }
 
@@ -40,6 +43,7 @@ func (s *manifests) Save(m api.Manifest) error {
 func (s *manifests) Remove(id string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	defer s.note()
 	return s.try(id, nil)
 }
 
@@ -64,6 +68,7 @@ func (s *manifests) try(id string, m *api.Manifest) (err error) {
 func (s *manifests) Load() map[string]api.Manifest {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	defer s.note()
 	for id, p := range maps.Clone(s.pending) {
 		_ = s.try(id, p.manifest) // problems tells
 	}
@@ -77,10 +82,17 @@ func (s *manifests) Load() map[string]api.Manifest {
 	return found
 }
 
-// problems are what is wrong with the state directory, each once.
+// problems are what was wrong with the state directory the last time, each once. It never waits: the disk may, and the
+// status page asks.
 func (s *manifests) problems() []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	if wrong := s.wrong.Load(); wrong != nil {
+		return *wrong
+	}
+	return nil
+}
+
+// note notes the problems, with s.mu held.
+func (s *manifests) note() {
 	var out []string
 	for _, id := range slices.Sorted(maps.Keys(s.pending)) {
 		out = append(out, s.pending[id].err.Error()+"; it is tried again with the next change")
@@ -90,5 +102,5 @@ func (s *manifests) problems() []string {
 			out = append(out, line+" (until that is mended or removed, the volumes' tags tell what they can)")
 		}
 	}
-	return out
+	s.wrong.Store(&out)
 }

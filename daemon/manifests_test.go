@@ -5,10 +5,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/fermata-project/fermata/daemon/api"
+	"github.com/fermata-project/fermata/daemon/catalog"
 )
 
 func (d *Daemon) problemsWith(text string) int {
@@ -142,5 +144,25 @@ func TestListingWithoutMountTable(t *testing.T) {
 	}
 	if m, _, err := d.find(id); err != nil || len(m.Reasons) > 1 {
 		t.Errorf("it is remembered: %q, %v", m.Reasons, err)
+	}
+}
+
+// Who looks at the status page or scrapes does not wait for a disk that a manifest is being written to.
+func TestProblemsDoNotWait(t *testing.T) {
+	s := manifests{store: catalog.Store{Dir: "/dev/null/sets"}}
+	if err := s.Save(api.Manifest{ID: "x"}); err == nil {
+		t.Fatal("saved nowhere")
+	}
+	s.mu.Lock() // as while the disk does not answer
+	defer s.mu.Unlock()
+	told := make(chan []string, 1)
+	go func() { told <- s.problems() }()
+	select {
+	case got := <-told:
+		if len(got) != 1 || !strings.Contains(got[0], "tried again") {
+			t.Errorf("got %q", got)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("it waits")
 	}
 }
