@@ -76,6 +76,7 @@ type Daemon struct {
 	contents     catalog.Contents
 	listed       map[string][]provider.Snapshot // by provider, when it could last be asked
 	unlisted     error                          // why not all of them could be asked the last time
+	unheard      map[string]error               // the same, by provider
 	undone       map[string]error               // sets that could not be undone, and why
 	running      *transaction
 	recovered    []string
@@ -148,11 +149,13 @@ func (d *Daemon) Start(ctx context.Context) error {
 func (d *Daemon) refresh(ctx context.Context) error {
 	var snaps []provider.Snapshot
 	var errs []error
+	unheard := map[string]error{}
 	reading := provider.Reading(ctx)
 	for _, p := range d.o.Providers {
 		s, err := p.Snapshots(reading)
 		if err != nil { // one that cannot tell must not hide what the others tell
-			errs = append(errs, fmt.Errorf("cannot list the snapshots: %w", err))
+			unheard[p.Name()] = fmt.Errorf("cannot list the snapshots: %w", err)
+			errs = append(errs, unheard[p.Name()])
 		}
 		good, bad := catalog.WellFormed(d.lastListed(p.Name(), s, err))
 		snaps, errs = append(snaps, good...), append(errs, bad)
@@ -160,7 +163,7 @@ func (d *Daemon) refresh(ctx context.Context) error {
 	c := catalog.Assemble(snaps, d.store.Load(), d.o.Machine)
 	err := errors.Join(errs...)
 	d.mu.Lock()
-	d.contents, d.unlisted = c, err
+	d.contents, d.unlisted, d.unheard = c, err, unheard
 	d.mu.Unlock()
 	if waits(err) { // nobody knows what there is
 		d.tidyLater()

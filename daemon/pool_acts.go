@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/fermata-project/fermata/config"
@@ -173,27 +174,78 @@ func (d *Daemon) snapshotNamed(name string) (provider.Snapshot, bool) {
 	return provider.Snapshot{}, false
 }
 
-// deleteExpendable deletes the least valuable set that has a snapshot in a pool.
+// deleteExpendable deletes what an earlier deletion has left in a pool, or else the least valuable set that has a snapshot there.
+// One set is begun at most: what keeps it from being removed would keep the next one, too.
 func (d *Daemon) deleteExpendable(ctx context.Context, pool string, kept bool) (string, error) {
-	if err := d.refreshAfter(ctx); err != nil {
-		return "", fmt.Errorf("no set is deleted for the room of %s: %w", pool, err)
+	unlisted := d.refreshAfter(ctx) // perhaps of a provider, or a volume, that has nothing to do with the pool
+	if done, err := d.deleteLeft(ctx, pool); done != "" || err != nil {
+		return done, err
 	}
 	var errs []error
 	for _, m := range d.expendable(pool, kept, time.Now()) {
+		if !d.sure(m.ID) {
+			errs = append(errs, fmt.Errorf("set %s is left alone: not all of it is known: %w", m.ID, unlisted))
+			continue
+		}
 		err := d.deleteSet(ctx, m.ID)
 		if err == nil {
 			d.changed()
 			return fmt.Sprintf("set %s of policy %s, taken %s", m.ID, m.Policy, m.Created.UTC().Format(time.RFC3339)), nil
 		}
 		errs = append(errs, err)
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || !d.exists(m.ID) || !d.sure(m.ID) {
 			break
 		}
 	}
-	if len(errs) > 0 {
-		return "", errors.Join(errs...)
+	if len(errs) == 0 {
+		errs = append(errs, d.nothingExpendable())
 	}
-	return "", fmt.Errorf("no set is deleted for the room of %s: %w", pool, acts.ErrNothing)
+	return "", fmt.Errorf("no set is deleted for the room of %s: %w", pool, errors.Join(errs...))
+}
+
+// deleteLeft removes what is left in a pool of sets whose deletion has begun, and says which.
+func (d *Daemon) deleteLeft(ctx context.Context, pool string) (string, error) {
+	d.mu.Lock()
+	half := slices.Clone(d.contents.Half)
+	d.mu.Unlock()
+	half = slices.DeleteFunc(half, func(s provider.Snapshot) bool { return s.Pool != pool })
+	if len(half) == 0 {
+		return "", nil
+	}
+	ids := map[string]bool{}
+	for _, s := range half {
+		ids[s.Set.ID] = true
+	}
+	text := "what was left of set " + strings.Join(slices.Sorted(maps.Keys(ids)), ", ")
+	err := d.remove(ctx, half)
+	if refreshErr := d.refreshAfter(ctx); refreshErr != nil {
+		d.o.Log.Warn("sets were deleted, but", "pool", pool, "error", refreshErr)
+	}
+	if err != nil {
+		return "", late(fmt.Errorf("cannot remove %s, and no other one is begun for the room of %s: %w", text, pool, err))
+	}
+	return text, nil
+}
+
+// sure reports whether all of a set is as it is listed: nothing of it is, or may be, with a provider that could not be asked.
+func (d *Daemon) sure(id string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	snaps := d.contents.Snapshots[id]
+	if len(d.unheard) > 0 && len(snaps) > 0 && len(snaps) != snaps[0].Set.Members {
+		return false
+	}
+	return !slices.ContainsFunc(snaps, func(s provider.Snapshot) bool { return d.unheard[s.Provider] != nil })
+}
+
+// nothingExpendable is ErrNothing, unless there may be sets that nobody has told of.
+func (d *Daemon) nothingExpendable() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.unheard) > 0 {
+		return errors.Join(slices.Collect(maps.Values(d.unheard))...)
+	}
+	return acts.ErrNothing
 }
 
 // expendable lists the sets with a snapshot in a pool that may go, the least valuable first: of each policy that says what it

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -133,6 +134,100 @@ func TestDeleteExpendable(t *testing.T) {
 	deleted(acts.DeleteKept, "")
 	if !d.exists(ids[1]) || !d.exists(ids[4]) || !d.exists(oldSet) {
 		t.Error("a set is gone that nobody may delete")
+	}
+}
+
+// What cannot be removed stays the only one that was begun; it is removed before another set is. A provider, or a volume, that has
+// nothing to do with the pool keeps nothing from being deleted.
+func TestDeleteInTrouble(t *testing.T) {
+	w := newWorld(t)
+	w.policy.Volumes = w.policy.Volumes[:1]
+	w.policy.Retention = config.Retention{Last: 1}
+	d := w.daemon()
+	inPool(d, pooled{})
+	var ids []string
+	for range 6 {
+		m, err := w.take(t.Context(), d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, m.ID)
+	}
+	no := errors.New("lvremove: no")
+	refuse := func(calls ...string) {
+		w.tap = func(call string, after bool) error {
+			if name, _, _ := strings.Cut(call, "#"); slices.Contains(calls, name) && !after {
+				return no
+			}
+			return nil
+		}
+	}
+	left := func(what string, want int) {
+		t.Helper()
+		if got := len(d.setsOf("p")); got != want {
+			t.Errorf("%s: %d sets are left, want %d", what, got, want)
+		}
+	}
+	refuse("Mark alpha")
+	if _, err := do(t, d, acts.Delete, "vg/pool"); !errors.Is(err, no) {
+		t.Error(err)
+	}
+	left("before any was begun", 6)
+	refuse("Delete alpha")
+	for range 3 {
+		for _, k := range []acts.Kind{acts.Delete, acts.DeleteKept} {
+			if said, err := do(t, d, k, "vg/pool"); !errors.Is(err, no) {
+				t.Errorf("%s: %q, %v", k, said, err)
+			}
+			left(string(k), 5)
+		}
+	}
+	refuse()
+	if said, err := do(t, d, acts.Delete, "vg/pool"); err != nil || said != "what was left of set "+ids[0] {
+		t.Errorf("%q, %v", said, err)
+	}
+	left("what was left is removed", 5)
+
+	refuse("Snapshots alpha") // it is not known what the pool has
+	if said, err := do(t, d, acts.Delete, "vg/pool"); !errors.Is(err, no) || errors.Is(err, acts.ErrNothing) {
+		t.Errorf("%q, %v", said, err)
+	}
+	left("nobody knows what there is", 5)
+	refuse("Snapshots beta")
+	if said, err := do(t, d, acts.Delete, "vg/pool"); err != nil || !strings.Contains(said, ids[1]) {
+		t.Errorf("%q, %v", said, err)
+	}
+	left("another provider is ill", 4)
+}
+
+// A set is left alone of which a provider that cannot be asked has a part: what it seems to lack may be there.
+func TestDeleteNotAllKnown(t *testing.T) {
+	w := newWorld(t)
+	w.policy.Volumes = []string{w.path("a"), w.path("img")}
+	w.policy.Retention = config.Retention{Last: 1}
+	d := w.daemon()
+	for range 3 {
+		if _, err := w.take(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	no := errors.New("plug-in is gone")
+	w.tap = func(call string, after bool) error {
+		if strings.HasPrefix(call, "Snapshots beta#") {
+			return no
+		}
+		return nil
+	}
+	for _, d := range []*Daemon{d, w.daemon()} { // one that has seen the other part, and one that has not
+		inPool(d, pooled{})
+		for _, k := range []acts.Kind{acts.Delete, acts.DeleteKept} {
+			if said, err := do(t, d, k, "vg/pool"); !errors.Is(err, no) || errors.Is(err, acts.ErrNothing) {
+				t.Errorf("%s: %q, %v", k, said, err)
+			}
+			if got := len(d.setsOf("p")); got != 3 {
+				t.Errorf("%s: %d sets are left", k, got)
+			}
+		}
 	}
 }
 
