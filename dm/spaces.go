@@ -3,6 +3,8 @@ package dm
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -28,9 +30,15 @@ type Fill struct{ Used, Size uint64 }
 // Spaces finds the devices that fill up, and asks them how full they are, without a flush. It remembers the types of devices
 // between its calls, so that a look at one of a thousand volumes costs one ioctl. It serves one goroutine at a time.
 type Spaces struct {
-	control *Control
+	control spacesControl
 	blocks  map[Dev]uint64 // bytes in a block of data, of those that fill up: 512 for a snapshot
 	buf     []byte         // of all looks: they go on as long as the host runs
+}
+
+// spacesControl is what Spaces needs of a Control.
+type spacesControl interface {
+	List() ([]ListEntry, error)
+	tableStatusIn(own []byte, q request, room int) ([]Target, Info, error)
 }
 
 // spaceRoom is more than the status of a thin pool or a snapshot takes: the kernel copies the whole buffer.
@@ -41,39 +49,43 @@ func NewSpaces(control *Control) *Spaces {
 	return &Spaces{control: control, buf: make([]byte, headSize+roomDefault)}
 }
 
-// All looks at all devices anew. The error joins those of single devices; one that has just gone is none.
-func (s *Spaces) All() ([]Space, error) {
+// All looks at all devices anew. Unseen are those that could not be looked at, whatever they are; if there is no list, all that the
+// last call found. The error joins why; a device that has just gone is none.
+func (s *Spaces) All() (seen []Space, unseen []Dev, err error) {
 	list, err := s.control.List()
 	if err != nil {
-		return nil, err
+		return nil, slices.Collect(maps.Keys(s.blocks)), err
 	}
+	before := s.blocks
 	s.blocks = map[Dev]uint64{}
-	var out []Space
 	var errs []error
 	for _, e := range list {
-		targets, info, err := s.control.tableStatusIn(s.buf, tableRequest(ByDev(e.Dev), 0), spaceRoom)
+		targets, _, err := s.control.tableStatusIn(s.buf, tableRequest(ByDev(e.Dev), 0), spaceRoom)
 		if errors.Is(err, unix.ENXIO) {
 			continue
 		}
 		block, err := fills(targets, err)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("cannot read the table of %s: %w", e.Name, err))
+			errs, unseen = append(errs, fmt.Errorf("cannot read the table of %s: %w", e.Name, err)), append(unseen, e.Dev)
+			block = before[e.Dev]
 		}
-		if block == 0 {
+		if block > 0 {
+			s.blocks[e.Dev] = block
+		}
+		if block == 0 || err != nil {
 			continue
 		}
-		s.blocks[e.Dev] = block
 		space, err := s.One(e.Dev)
 		if errors.Is(err, unix.ENXIO) {
 			continue
 		}
 		if err != nil {
-			errs = append(errs, err)
+			errs, unseen = append(errs, err), append(unseen, e.Dev)
+			continue
 		}
-		space.Device, space.UUID, space.Dev = info.Name, info.UUID, e.Dev
-		out = append(out, space)
+		seen = append(seen, space)
 	}
-	return out, errors.Join(errs...)
+	return seen, unseen, errors.Join(errs...)
 }
 
 // fills is how many bytes a block of the target's data has; 0 if it does not fill up.

@@ -18,7 +18,7 @@ import (
 
 // Source tells of devices that fill up: dm.Spaces.
 type Source interface {
-	All() ([]dm.Space, error)
+	All() (seen []dm.Space, unseen []dm.Dev, err error)
 	One(dm.Dev) (dm.Space, error)
 }
 
@@ -74,6 +74,7 @@ type Watch struct {
 	ended   chan struct{} // closed when Run has ended
 	tracked map[string]*tracked
 	listed  time.Duration // when all devices were looked at
+	missed  error         // why not all of them could be, then
 	free    time.Duration // when it had ended to look
 }
 
@@ -83,7 +84,7 @@ type tracked struct {
 	data, metadata forecast.Series
 	pace           pace
 	at, due        time.Duration
-	seen           bool
+	here           bool
 }
 
 // New makes a watch; Run runs it. Report is called with each change of level, from the watch's goroutine: it must not
@@ -134,10 +135,11 @@ func (w *Watch) Run(ctx context.Context) error {
 	changed, ended := make(chan error), make(chan struct{})
 	defer func() { cancel(); <-ended }()
 	go func() { defer close(ended); follow(ctx, w.events, changed) }()
-	err := w.all()
+	w.all()
+	var err error
 	var refreshed chan struct{}
 	for {
-		w.publish(err)
+		w.publish(errors.Join(w.missed, err))
 		if refreshed != nil {
 			close(refreshed)
 			refreshed = nil
@@ -164,12 +166,19 @@ func (w *Watch) Run(ctx context.Context) error {
 				continue
 			}
 		}
-		err = w.all()
+		w.all()
+		err = nil
 	}
 }
 
 // troubled is when what could not be looked at is looked at again.
 const troubled = 5 * time.Second
+
+// All devices are listed again although no event came: a safety net, which is closer where not all could be looked at.
+const (
+	listedAgain = 10 * longest
+	missedAgain = longest
+)
 
 // settled is how long events are gathered: a set raises dozens.
 const settled = 50 * time.Millisecond
@@ -185,30 +194,38 @@ func follow(ctx context.Context, events Events, changed chan<- error) {
 	}
 }
 
-// overdue reports whether all devices should be listed again although no event came: a safety net.
-func (w *Watch) overdue() bool { return w.now()-w.listed >= 10*longest }
+// overdue reports whether all devices should be listed again although no event came.
+func (w *Watch) overdue() bool { return w.now() >= w.relist() }
+
+// relist is when they should be.
+func (w *Watch) relist() time.Duration {
+	if w.missed != nil {
+		return w.listed + missedAgain
+	}
+	return w.listed + listedAgain
+}
 
 // next is how long to sleep.
 func (w *Watch) next() time.Duration {
-	next, now := idle, w.now()
+	now := w.now()
+	next := min(idle, w.relist()-now)
 	for _, t := range w.tracked {
 		next = min(next, t.due-now)
 	}
 	return max(next, settled)
 }
 
-// all looks at all devices anew.
-func (w *Watch) all() error {
+// all looks at all devices anew. What could not be looked at stays as it was.
+func (w *Watch) all() {
 	began := w.now()
-	spaces, err := w.source.All()
+	spaces, unseen, err := w.source.All()
 	w.tellLate(began, began)
-	if spaces == nil && err != nil {
-		return err
-	}
 	now := w.now()
-	w.listed = now
+	w.listed, w.missed = now, err
 	for _, t := range w.tracked {
-		t.seen = false
+		if t.here = slices.Contains(unseen, t.Dev); t.here {
+			t.unseen(now)
+		}
 	}
 	for _, s := range spaces {
 		t := w.tracked[identity(s)]
@@ -219,9 +236,11 @@ func (w *Watch) all() error {
 		}
 		w.look(t, s, now)
 	}
-	maps.DeleteFunc(w.tracked, func(_ string, t *tracked) bool { return !t.seen })
-	return err
+	maps.DeleteFunc(w.tracked, func(_ string, t *tracked) bool { return !t.here })
 }
+
+// unseen notes that it could not be looked at.
+func (t *tracked) unseen(now time.Duration) { t.Unseen, t.due = true, now+troubled }
 
 // due looks at what has to be looked at by now, or soon: so that many sleep together.
 func (w *Watch) due() error {
@@ -238,11 +257,13 @@ func (w *Watch) due() error {
 		case err != nil && errors.Is(err, unix.ENXIO):
 			delete(w.tracked, id) // the event of that is on its way
 		case err != nil:
-			errs, t.due, t.Unseen = append(errs, err), now+troubled, true
+			errs = append(errs, err)
+			t.unseen(now)
 		case identity(s) == id:
 			w.look(t, s, now)
 		default:
-			return w.all()
+			w.all()
+			return nil
 		}
 	}
 	return errors.Join(errs...)
@@ -268,7 +289,7 @@ func identity(s dm.Space) string { return cmp.Or(s.UUID, s.Device) }
 func (w *Watch) look(t *tracked, s dm.Space, now time.Duration) {
 	was := t.Level
 	t.pace.add(now, s.Data.Used, s.Metadata.Used)
-	t.Space, t.Name, t.seen, t.Unseen = s, name(s), true, false
+	t.Space, t.Name, t.here, t.Unseen = s, name(s), true, false
 	if s.Data.Size > 0 {
 		t.data.Add(now, s.Data.Used, s.Data.Size)
 		t.DataLeft = left(&t.data, now, s.Data)

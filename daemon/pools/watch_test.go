@@ -25,15 +25,16 @@ type host struct {
 	mu     sync.Mutex
 	spaces []dm.Space
 	err    error
+	unseen []dm.Dev // All cannot look at them
 	event  chan struct{}
 	asked  int // how often a device was looked at
 }
 
-func (h *host) All() ([]dm.Space, error) {
+func (h *host) All() ([]dm.Space, []dm.Dev, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.asked += len(h.spaces)
-	return slices.Clone(h.spaces), h.err
+	return slices.Clone(h.spaces), h.unseen, h.err
 }
 
 func (h *host) One(dev dm.Dev) (dm.Space, error) {
@@ -267,21 +268,49 @@ func TestForecast(t *testing.T) {
 	})
 }
 
+// What could not be looked at is not taken for seen, whoever asked for the look, nor for gone: not its level, and not its forecast.
 func TestTroubles(t *testing.T) {
-	watched(t, func(h *host, w *Watch, _ func() string) {
-		h.set(true, pool("vg-pool-tpool", 100, 10))
-		time.Sleep(time.Second)
-		h.mu.Lock()
-		h.spaces, h.err = nil, errors.New("no memory")
-		h.mu.Unlock()
-		h.event <- struct{}{}
-		time.Sleep(time.Second)
-		if s := w.State(); s.Err == nil || len(s.Pools) != 1 {
-			t.Errorf("what was known is forgotten: %+v", s)
+	watched(t, func(h *host, w *Watch, changes func() string) {
+		set := func(spaces []dm.Space, unseen []dm.Dev, err error) {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			h.spaces, h.unseen, h.err = spaces, unseen, err
 		}
-		h.mu.Lock()
-		h.err = nil
-		h.mu.Unlock()
+		refresh := func() State {
+			if err := w.Refresh(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+			return w.State()
+		}
+		critical, other := pool("vg-pool-tpool", 920, 10), pool("vg-pool2-tpool", 100, 10)
+		h.set(true, critical, other)
+		time.Sleep(20 * time.Minute)
+		if got := changes(); got != "vg/pool ok to critical" || !w.State().Pools[0].DataLeft.Known {
+			t.Fatalf("%q, %+v", got, w.State())
+		}
+		for _, unseen := range [][]dm.Dev{{critical.Dev}, {critical.Dev, other.Dev}} {
+			var seen []dm.Space
+			if len(unseen) == 1 {
+				seen = []dm.Space{other}
+			}
+			set(seen, unseen, errors.New("no memory"))
+			s := refresh()
+			if s.Err == nil || len(s.Pools) != 2 || !s.Pools[0].Unseen || s.Pools[0].Level != Critical || s.Pools[1].Unseen != (len(unseen) == 2) {
+				t.Errorf("with %d unseen: %+v", len(unseen), s)
+			}
+			set([]dm.Space{critical, other}, nil, nil)
+			time.Sleep(troubled + time.Second)
+			if s := w.State(); s.Pools[0].Unseen || !s.Pools[0].DataLeft.Known || s.Err == nil {
+				t.Errorf("looked at by itself, before all are: %+v", s)
+			}
+			time.Sleep(missedAgain)
+			if s := w.State(); s.Err != nil {
+				t.Errorf("looked at again: %+v", s)
+			}
+		}
+		if got := changes(); got != "" {
+			t.Errorf("a level has changed: %s", got)
+		}
 	})
 }
 
@@ -361,9 +390,7 @@ func BenchmarkLook(b *testing.B) {
 	w := New(h, h, limits, func(Change) {}, slog.New(slog.DiscardHandler))
 	var now time.Duration
 	w.now = func() time.Duration { return now }
-	if err := w.all(); err != nil {
-		b.Fatal(err)
-	}
+	w.all()
 	b.ReportAllocs()
 	for b.Loop() {
 		now += idle

@@ -95,7 +95,7 @@ func recordTraces(t *testing.T, load string, seconds int) {
 	defer tick.Stop()
 	for range seconds {
 		<-tick.C
-		all, err := spaces.All()
+		all, _, err := spaces.All()
 		if err != nil {
 			t.Fatal(err)
 		}
