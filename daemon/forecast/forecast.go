@@ -32,9 +32,10 @@ const (
 	late = 1.25
 	// samples is how many a window holds.
 	samples = 32
-	// enough is how much of a window must have been observed, and enoughSamples how many samples it needs.
+	// enough is how much of a window must have been observed, and enoughSamples how many samples it needs: what is idle is
+	// looked at every two minutes, five times in the shortest window.
 	enough        = 0.5
-	enoughSamples = 8
+	enoughSamples = 4
 )
 
 var windows = []time.Duration{10 * time.Minute, time.Hour, 6 * time.Hour, 36 * time.Hour, 7 * 24 * time.Hour}

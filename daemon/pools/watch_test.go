@@ -268,6 +268,29 @@ func TestForecast(t *testing.T) {
 	})
 }
 
+// A large pool that grows for ten minutes of each hour is rarely looked at between them, and forecast all the same: an alert waits half an
+// hour, and begins anew if there is none.
+func TestForecastOfIdle(t *testing.T) {
+	watched(t, func(h *host, w *Watch, _ func() string) {
+		s := pool("vg-pool-tpool", 0, 10)
+		s.Data.Size, s.Metadata.Size = 2<<40, 2<<30
+		for minute := range 24 * 60 {
+			if minute%60 < 10 {
+				s.Data.Used += 1 << 30
+			}
+			h.set(minute == 0, s)
+			time.Sleep(time.Minute)
+			if p := w.State().Pools[0]; minute >= 10 && !p.DataLeft.Known {
+				t.Errorf("in minute %d nothing is known of when it is full", minute)
+				return
+			}
+		}
+		if left := w.State().Pools[0].DataLeft.Time; left < 3*24*time.Hour || left > 14*24*time.Hour {
+			t.Errorf("1.8 TiB are left at 10 GiB an hour: full in %v", left)
+		}
+	})
+}
+
 // What could not be looked at is not taken for seen, whoever asked for the look, nor for gone: not its level, and not its forecast.
 func TestTroubles(t *testing.T) {
 	watched(t, func(h *host, w *Watch, changes func() string) {
