@@ -158,6 +158,22 @@ func TestSeries(t *testing.T) {
 	}
 }
 
+// Of two groups of one name the first is told of, and nothing else is lost.
+func TestSameName(t *testing.T) {
+	state := pools.State{Pools: []pools.Pool{thin("vg/pool", 1, 1, pools.OK, pools.Left{}, pools.Left{}), thin("vg/pool", 2, 2, pools.OK, pools.Left{}, pools.Left{})}}
+	m := New(Facts{Sets: func() []api.Manifest { return nil }, Pools: func() pools.State { return state },
+		Groups: func() []pools.Group {
+			return []pools.Group{{Name: "vg", UUID: "a", Size: 10, Seen: noon}, {Name: "vg", UUID: "b", Size: 20, Seen: noon}}
+		},
+		Frozen: func() daemon.Frozen { return daemon.Frozen{} }, Problems: func() int { return 0 }})
+	got := text(t, m)
+	for _, want := range []string{`fermata_volume_group_size_bytes{group="vg"} 10`, `fermata_pool_used_bytes{part="data",pool="vg/pool"} 1.073741824e+09`} {
+		if !strings.Contains(got, want+"\n") {
+			t.Errorf("no %s in\n%s", want, got)
+		}
+	}
+}
+
 // BenchmarkScrape is a scrape of 1,000 snapshots in 50 pools.
 func BenchmarkScrape(b *testing.B) {
 	state := pools.State{}

@@ -69,13 +69,17 @@ func (p present) Collect(out chan<- prometheus.Metric) {
 	state := p.Pools()
 	put(seen, seconds(state.Seen))
 	put(unseen, truth(state.Err != nil))
+	told := names{}
 	for _, pool := range state.Pools {
-		if pool.Type == "thin-pool" {
+		if pool.Type == "thin-pool" && told.first(pool.Name) {
 			collectPool(put, pool)
 		}
 	}
+	told = names{}
 	for _, g := range p.Groups() {
-		collectGroup(put, g)
+		if told.first(g.Name) {
+			collectGroup(put, g)
+		}
 	}
 	for volume, a := range areas(sets, state) {
 		put(cowCount, float64(a.count), volume)
@@ -83,6 +87,18 @@ func (p present) Collect(out chan<- prometheus.Metric) {
 		put(cowFull, a.full, volume)
 		put(cowInvalid, float64(a.invalid), volume)
 	}
+}
+
+// names that were told of. LVM allows two groups of one name (disks of another host, say), Prometheus no series twice: it would cost all
+// the others.
+type names map[string]bool
+
+func (n names) first(name string) bool {
+	if n[name] {
+		return false
+	}
+	n[name] = true
+	return true
 }
 
 type putter = func(d *prometheus.Desc, v float64, labels ...string)
