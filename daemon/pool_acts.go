@@ -40,6 +40,11 @@ func (d *Daemon) act(ctx context.Context, a acts.Act) (string, error) {
 	defer release()
 	ctx, cancel := d.bounded(ctx)
 	defer cancel()
+	if d.keeper != nil {
+		if err := d.keeper.Still(ctx, a); err != nil { // whoever had the turn may have helped
+			return "", err
+		}
+	}
 	switch a.Kind {
 	case acts.ExtendData, acts.ExtendMetadata:
 		return d.extendByItself(ctx, a.Pool, a.Kind == acts.ExtendMetadata)

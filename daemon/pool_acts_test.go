@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -314,6 +315,57 @@ func TestActWaitsForItsTurn(t *testing.T) {
 	release()
 	if err := <-ended; err != nil || len(asked) != 1 {
 		t.Errorf("%v; %+v", err, asked)
+	}
+}
+
+// filling is a pool that a test fills, without events.
+type filling struct{ used atomic.Uint64 }
+
+func (f *filling) All() ([]dm.Space, error) {
+	return []dm.Space{{Device: "vg-pool-tpool", UUID: "LVM-1", Type: "thin-pool", Data: dm.Fill{Used: f.used.Load(), Size: 100}, Metadata: dm.Fill{Size: 100}}}, nil
+}
+
+func (f *filling) One(dm.Dev) (dm.Space, error) { s, err := f.All(); return s[0], err }
+
+func (*filling) Wait(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+
+// What the pool asked for before its turn is not done if it does not ask for it then.
+func TestActIsOver(t *testing.T) {
+	w := newWorld(t)
+	w.policy.Volumes = w.policy.Volumes[:1]
+	w.policy.Retention = config.Retention{Last: 3}
+	d := w.daemon()
+	inPool(d, pooled{})
+	for range 3 {
+		if _, err := w.take(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.o.Config.Daemon.Pools.Acts = config.PoolActs{Extend: config.PoolExtend{At: config.Never}, Delete: config.PoolDelete{Dropped: config.Never, Kept: config.Exhausted}}
+	some := pools.Thresholds{Warning: .8, Critical: .9}
+	pool := new(filling)
+	o := d.o
+	o.Watch = pools.New(pool, pool, pools.Limits{Data: some, Metadata: some, COW: some}, func(pools.Change) {}, o.Log)
+	d = New(o)
+	if err := d.refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- o.Watch.Run(ctx) }()
+	defer func() { cancel(); <-ended }()
+	pool.used.Store(100)
+	if err := o.Watch.Refresh(ctx); err != nil {
+		t.Fatal(err)
+	}
+	a := acts.Act{Kind: acts.DeleteKept, Pool: o.Watch.State().Pools[0], Level: pools.Exhausted}
+	pool.used.Store(50) // somebody extends it, who has the turn
+	if said, err := d.act(ctx, a); !errors.Is(err, acts.ErrOver) || len(d.setsOf("p")) != 3 {
+		t.Errorf("%q, %v: %d sets are left", said, err, len(d.setsOf("p")))
+	}
+	pool.used.Store(100)
+	if said, err := d.act(ctx, a); err != nil || len(d.setsOf("p")) != 2 {
+		t.Errorf("%q, %v: %d sets are left", said, err, len(d.setsOf("p")))
 	}
 }
 

@@ -3,6 +3,7 @@ package acts
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -21,6 +22,8 @@ var (
 	ErrNothing = errors.New("nothing is left that may be done")
 	// ErrLeft: it is left to dmeventd.
 	ErrLeft = errors.New("it is left to dmeventd")
+	// ErrOver: the pool does not ask for it any more.
+	ErrOver = errors.New("it is not asked for any more")
 )
 
 // Outcomes of an act, beside levels.
@@ -138,9 +141,9 @@ func (k *Keeper) Run(ctx context.Context) {
 			<-ctx.Done()
 			return
 		}
-		next, level, again := plan(k.known(), k.past, k.acts, k.now())
+		next, again := plan(k.known(), k.past, k.acts, k.now())
 		if next != nil {
-			err = k.act(ctx, *next, level)
+			err = k.act(ctx, *next)
 			continue
 		}
 		var timer <-chan time.Time
@@ -192,28 +195,42 @@ func (k *Keeper) known() []pools.Pool {
 	return all
 }
 
+// Still looks at the pools, and is ErrOver if what was planned is not asked for any more: for a Doer that had to wait.
+func (k *Keeper) Still(ctx context.Context, a Act) error {
+	if err := k.watch.Refresh(ctx); err != nil {
+		return fmt.Errorf("cannot look at %s again before %s: %w", a.Pool.Name, a.Kind, err)
+	}
+	if !a.asked(k.watch.State().Pools, k.acts) {
+		return ErrOver
+	}
+	return nil
+}
+
 // act has one act done, and looks what came of it. The error says that nobody can see that.
-func (k *Keeper) act(ctx context.Context, a Act, level pools.Level) error {
+func (k *Keeper) act(ctx context.Context, a Act) error {
 	k.setActing(true)
 	defer k.setActing(false)
 	done, err := k.do(ctx, a)
 	if err != nil && ctx.Err() != nil {
 		return nil // the daemon ends
 	}
+	if errors.Is(err, ErrOver) {
+		return nil // what is to be done now is planned anew
+	}
 	past := k.past[a.Pool.Identity()]
 	if past == nil {
 		past = attempts{}
 		k.past[a.Pool.Identity()] = past
 	}
-	r := Report{Time: time.Now(), Pool: a.Pool.Name, COW: a.Pool.Type == "snapshot", Act: a.Kind, Outcome: outcome(err), Level: level, Detail: done}
+	r := Report{Time: time.Now(), Pool: a.Pool.Name, COW: a.Pool.Type == "snapshot", Act: a.Kind, Outcome: outcome(err), Level: a.Level, Detail: done}
 	if err != nil {
 		r.Detail = err.Error()
 	}
-	if silent := errors.Is(err, ErrNothing) || errors.Is(err, ErrLeft); !silent || past[a.Kind].failures == 0 || level > past[a.Kind].level {
+	if silent := errors.Is(err, ErrNothing) || errors.Is(err, ErrLeft); !silent || past[a.Kind].failures == 0 || a.Level > past[a.Kind].level {
 		k.Tell(r) // what goes on being so was told
 	}
 	looked := k.watch.Refresh(ctx)
-	past.after(a.Kind, level, k.now(), err == nil)
+	past.after(a.Kind, a.Level, k.now(), err == nil)
 	return looked
 }
 

@@ -142,6 +142,41 @@ func TestLooksBeforeTheNext(t *testing.T) {
 	})
 }
 
+// What was planned is not done if the pool is well when it is its turn, and counts for nothing.
+func TestWellWhenItIsItsTurn(t *testing.T) {
+	acted := map[Kind]int{}
+	var keeper *Keeper
+	do := func(ctx context.Context, a Act) (string, error) {
+		time.Sleep(time.Minute) // a set is being taken
+		if err := keeper.Still(ctx, a); err != nil {
+			return "", err
+		}
+		acted[a.Kind]++
+		return "", nil
+	}
+	keep(t, without(config.Never), do, func(w *watch, k *Keeper, told func() string) {
+		keeper = k
+		w.set(pool(pools.Exhausted, pools.OK))
+		time.Sleep(time.Second)
+		w.set(pool(pools.OK, pools.OK))
+		time.Sleep(time.Hour)
+		if got := told(); got != "" || len(acted) != 0 {
+			t.Errorf("told %q, did %v", got, acted)
+		}
+		w.now = func() pools.State {
+			if acted[Delete] > 0 {
+				return pools.State{Pools: []pools.Pool{pool(pools.OK, pools.OK)}}
+			}
+			return w.state
+		}
+		w.set(pool(pools.Exhausted, pools.OK))
+		time.Sleep(61 * time.Second)
+		if got, want := told(), "vg/pool delete ok"; got != want {
+			t.Errorf("told %q, want %q", got, want)
+		}
+	})
+}
+
 // When nobody watches any more, nothing is done any more: least of all again and again.
 func TestWatchThatEnds(t *testing.T) {
 	acted := 0

@@ -24,8 +24,9 @@ const (
 
 // Act is one thing to be done about a pool.
 type Act struct {
-	Kind Kind
-	Pool pools.Pool
+	Kind  Kind
+	Pool  pools.Pool
+	Level pools.Level // that asks for it
 }
 
 const (
@@ -97,8 +98,18 @@ func demands(p pools.Pool, c config.PoolActs) []demand {
 	return out
 }
 
+// asked reports whether what is planned is still asked for, at its level or a worse one.
+func (a Act) asked(all []pools.Pool, c config.PoolActs) bool {
+	for _, p := range all {
+		if p.Identity() == a.Pool.Identity() {
+			return slices.ContainsFunc(demands(p, c), func(d demand) bool { return d.kind == a.Kind && d.level >= a.Level })
+		}
+	}
+	return false
+}
+
 // plan says what to do next about the pools, the worst first, and when to look again although nothing has changed; 0: not at all.
-func plan(all []pools.Pool, past map[string]attempts, c config.PoolActs, now time.Duration) (next *Act, level pools.Level, again time.Duration) {
+func plan(all []pools.Pool, past map[string]attempts, c config.PoolActs, now time.Duration) (next *Act, again time.Duration) {
 	for _, p := range all {
 		for _, d := range demands(p, c) {
 			a := past[p.Identity()][d.kind]
@@ -111,11 +122,11 @@ func plan(all []pools.Pool, past map[string]attempts, c config.PoolActs, now tim
 				}
 				continue
 			}
-			if next == nil || d.level > level {
-				next, level = &Act{d.kind, p}, d.level
+			if next == nil || d.level > next.Level {
+				next = &Act{d.kind, p, d.level}
 			}
 			break
 		}
 	}
-	return next, level, again
+	return next, again
 }

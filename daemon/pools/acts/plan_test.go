@@ -97,7 +97,7 @@ func TestPlan(t *testing.T) {
 		{name: "no set is deleted for an area", p: area(exhausted), c: without(config.Never)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			next, _, again := plan([]pools.Pool{c.p}, map[string]attempts{c.p.Identity(): c.past}, c.c, now)
+			next, again := plan([]pools.Pool{c.p}, map[string]attempts{c.p.Identity(): c.past}, c.c, now)
 			got := Kind("")
 			if next != nil {
 				got = next.Kind
@@ -112,9 +112,9 @@ func TestPlan(t *testing.T) {
 func TestWorstFirst(t *testing.T) {
 	other := pool(pools.Critical, pools.OK)
 	other.Name, other.UUID = "vg/worse", "LVM-3"
-	next, level, _ := plan([]pools.Pool{pool(pools.Warning, pools.OK), other, area(pools.Warning)}, nil, all, time.Hour)
-	if next == nil || next.Pool.Name != "vg/worse" || level != pools.Critical {
-		t.Errorf("%+v, %v", next, level)
+	next, _ := plan([]pools.Pool{pool(pools.Warning, pools.OK), other, area(pools.Warning)}, nil, all, time.Hour)
+	if next == nil || next.Pool.Name != "vg/worse" || next.Level != pools.Critical {
+		t.Errorf("%+v", next)
 	}
 }
 
@@ -125,5 +125,30 @@ func TestAfter(t *testing.T) {
 		if want := []int{1, 2, 0, 1}[i]; a[Delete].failures != want {
 			t.Errorf("after %d: %+v", i, a[Delete])
 		}
+	}
+}
+
+func TestAsked(t *testing.T) {
+	a := Act{Kind: DeleteKept, Pool: pool(pools.Exhausted, pools.OK), Level: pools.Exhausted}
+	for _, c := range []struct {
+		name string
+		now  []pools.Pool
+		want bool
+	}{
+		{"as it was", []pools.Pool{area(pools.OK), pool(pools.Exhausted, pools.OK)}, true},
+		{"for another reason", []pools.Pool{pool(pools.OK, pools.Exhausted)}, true},
+		{"better", []pools.Pool{pool(pools.Critical, pools.OK)}, false},
+		{"well", []pools.Pool{pool(pools.OK, pools.OK)}, false},
+		{"failed", []pools.Pool{pool(pools.Failed, pools.OK)}, false},
+		{"not seen", []pools.Pool{unseen(pool(pools.Exhausted, pools.OK))}, false},
+		{"gone", []pools.Pool{area(pools.Exhausted)}, false},
+	} {
+		if got := a.asked(c.now, all); got != c.want {
+			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+	a = Act{Kind: Delete, Pool: pool(pools.Exhausted, pools.OK), Level: pools.Exhausted}
+	if a.asked([]pools.Pool{pool(pools.Critical, pools.OK)}, all) { // it may be able to wait for another try to extend
+		t.Error("what a worse level asked for is not what this one does")
 	}
 }
