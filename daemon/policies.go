@@ -8,6 +8,7 @@ import (
 
 	"github.com/fermata-project/fermata/daemon/api"
 	"github.com/fermata-project/fermata/daemon/retention"
+	"github.com/fermata-project/fermata/dm/provider"
 )
 
 // Policies lists the policies by name; those whose files are bad come with their problem.
@@ -117,5 +118,30 @@ func (d *Daemon) protected(m api.Manifest) string {
 	case d.reads(m.ID):
 		return "it is being copied"
 	}
+	d.mu.Lock()
+	snaps := d.contents.Snapshots[m.ID]
+	d.mu.Unlock()
+	switch used, err := d.inUse(snaps); {
+	case err != nil:
+		return "whether it is in use is not known"
+	case used:
+		return "it is in use"
+	}
 	return ""
+}
+
+// inUse reports whether somebody has one of the snapshots open, be it without us: a mount by hand, a virtual machine, an nbd server.
+func (d *Daemon) inUse(snaps []provider.Snapshot) (bool, error) {
+	for _, p := range d.o.Providers {
+		x, ok := p.(provider.Occupier)
+		if !ok {
+			continue
+		}
+		for _, s := range ofProvider(p, snaps) {
+			if used, err := x.InUse(s); used || err != nil {
+				return used, err
+			}
+		}
+	}
+	return false, nil
 }

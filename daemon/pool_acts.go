@@ -213,7 +213,10 @@ func (d *Daemon) deleteLeft(ctx context.Context, pool string) (string, error) {
 	d.mu.Lock()
 	half := slices.Clone(d.contents.Half)
 	d.mu.Unlock()
-	half = slices.DeleteFunc(half, func(s provider.Snapshot) bool { return s.Pool != pool })
+	half = slices.DeleteFunc(half, func(s provider.Snapshot) bool {
+		used, _ := d.inUse([]provider.Snapshot{s}) // then it cannot be removed, and must not keep others from it
+		return used || s.Pool != pool
+	})
 	if len(half) == 0 {
 		return "", nil
 	}

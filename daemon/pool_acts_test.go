@@ -27,8 +27,13 @@ type pooled struct {
 	auto  bool
 	asked *[]provider.Extension
 	calls *[]string
-	fail  error // of ExtendPool and Shares
-	busy  error // of Hold
+	fail  error     // of ExtendPool and Shares
+	busy  error     // of Hold
+	open  *[]string // names of snapshots
+}
+
+func (p pooled) InUse(s provider.Snapshot) (bool, error) {
+	return p.open != nil && slices.Contains(*p.open, s.Name), nil
 }
 
 func (p pooled) Snapshots(ctx context.Context) ([]provider.Snapshot, error) {
@@ -201,6 +206,50 @@ func TestDeleteInTrouble(t *testing.T) {
 	left("another provider is ill", 4)
 }
 
+// What somebody has open without us is not deleted, neither for room nor because its policy does not keep it; and what is left of
+// a set, and open, keeps no other one from being deleted.
+func TestDeleteInUse(t *testing.T) {
+	w := newWorld(t)
+	w.policy.Volumes = w.policy.Volumes[:1]
+	w.policy.Retention = config.Retention{Last: 1}
+	d := w.daemon()
+	var open []string
+	inPool(d, pooled{open: &open})
+	var ids []string
+	for range 4 {
+		m, err := w.take(t.Context(), d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, m.ID)
+	}
+	open = []string{"alpha/a." + ids[0]}
+	verdicts, err := d.PrunePolicy(t.Context(), "p", true)
+	if err != nil || !verdicts[3].Keep || verdicts[3].Reasons[0] != "it is in use" || verdicts[2].Keep {
+		t.Errorf("%+v, %v", verdicts, err)
+	}
+	if said, err := do(t, d, acts.Delete, "vg/pool"); err != nil || !strings.Contains(said, ids[1]) {
+		t.Errorf("%q, %v", said, err)
+	}
+	open = nil
+	w.tap = func(call string, after bool) error {
+		if strings.HasPrefix(call, "Delete alpha#") {
+			return unix.EBUSY
+		}
+		return nil
+	}
+	if said, err := do(t, d, acts.Delete, "vg/pool"); !errors.Is(err, unix.EBUSY) || d.exists(ids[0]) {
+		t.Errorf("%q, %v", said, err)
+	}
+	w.tap, open = nil, []string{"alpha/a." + ids[0]}
+	if said, err := do(t, d, acts.Delete, "vg/pool"); err != nil || !strings.Contains(said, ids[2]) {
+		t.Errorf("%q, %v", said, err)
+	}
+	if !d.exists(ids[3]) {
+		t.Error("the last set is gone")
+	}
+}
+
 // A set is left alone of which a provider that cannot be asked has a part: what it seems to lack may be there.
 func TestDeleteNotAllKnown(t *testing.T) {
 	w := newWorld(t)
@@ -321,11 +370,11 @@ func TestActWaitsForItsTurn(t *testing.T) {
 // filling is a pool that a test fills, without events.
 type filling struct{ used atomic.Uint64 }
 
-func (f *filling) All() ([]dm.Space, error) {
-	return []dm.Space{{Device: "vg-pool-tpool", UUID: "LVM-1", Type: "thin-pool", Data: dm.Fill{Used: f.used.Load(), Size: 100}, Metadata: dm.Fill{Size: 100}}}, nil
+func (f *filling) All() ([]dm.Space, []dm.Dev, error) {
+	return []dm.Space{{Device: "vg-pool-tpool", UUID: "LVM-1", Type: "thin-pool", Data: dm.Fill{Used: f.used.Load(), Size: 100}, Metadata: dm.Fill{Size: 100}}}, nil, nil
 }
 
-func (f *filling) One(dm.Dev) (dm.Space, error) { s, err := f.All(); return s[0], err }
+func (f *filling) One(dm.Dev) (dm.Space, error) { s, _, err := f.All(); return s[0], err }
 
 func (*filling) Wait(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
 

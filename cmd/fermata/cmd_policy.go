@@ -79,7 +79,7 @@ func policyPruneCommand(a *app) *cobra.Command {
 		Use:   "prune POLICY",
 		Short: "Delete the sets of a policy that its retention does not keep",
 		Long: `Delete the sets of a policy that its retention does not keep, and say for each set why it is kept or dropped.
-What is mounted or being copied is kept until it no longer is.
+What is mounted, open otherwise, or being copied is kept until it no longer is.
 
 Exit status: 1 if a set could not be deleted.`,
 		Example:           "  fermata policy prune db --dry-run",

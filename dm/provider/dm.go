@@ -305,6 +305,11 @@ func (p *DM) Expose(_ context.Context, s Snapshot) (string, error) {
 // Hide does nothing: a snapshot without its device would keep nothing.
 func (*DM) Hide(context.Context, []Snapshot) error { return nil }
 
+// InUse asks the kernel how often the snapshot is open.
+func (p *DM) InUse(s Snapshot) (bool, error) {
+	return isOpen(p.control.Info(dm.ByName(ownName + s.Name)))
+}
+
 // Usage asks dm-snapshot.
 func (p *DM) Usage(s Snapshot) (Usage, error) {
 	targets, info, err := p.control.Status(dm.ByName(ownName+s.Name), dm.StatusNoFlush)

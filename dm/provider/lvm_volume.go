@@ -7,6 +7,8 @@ import (
 	"os"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/fermata-project/fermata/dm"
 	"github.com/fermata-project/fermata/dm/lvm"
 )
@@ -89,6 +91,19 @@ func (p *lvmVolumes) Mark(ctx context.Context, snaps []Snapshot) error {
 	}
 	add, remove := markTags(p.host, finished)
 	return p.lvm.ChangeTags(ctx, namesOf(finished), add, remove)
+}
+
+// InUse asks the kernel how often the volume is open.
+func (p *lvmVolumes) InUse(s Snapshot) (bool, error) {
+	return isOpen(p.control.Info(dm.ByName(deviceName(s.Name))))
+}
+
+// isOpen reports whether a device is open, given what the kernel says of it. One that is not there is not.
+func isOpen(info dm.Info, err error) (bool, error) {
+	if errors.Is(err, unix.ENXIO) {
+		return false, nil
+	}
+	return info.OpenCount > 0, err
 }
 
 // namesOf are the names of snapshots.

@@ -208,6 +208,13 @@ type Mapper interface {
 	Mapped(v Volume) (uint64, error)
 }
 
+// Occupier is a provider that knows whether its snapshots' devices are open.
+type Occupier interface {
+	// InUse reports whether anybody has the snapshot's device open: a mount, a virtual machine, another device that lies on it. It
+	// asks the kernel, and runs no command.
+	InUse(s Snapshot) (bool, error)
+}
+
 // Usager is a provider whose snapshots each have a copy-on-write area that can overflow.
 type Usager interface {
 	// Usage asks the kernel, and runs no command.
