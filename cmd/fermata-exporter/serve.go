@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -87,13 +88,15 @@ func print(ctx context.Context, socket string, w io.Writer) error {
 	return nil
 }
 
-// writeTextfile writes them for node_exporter's textfile collector: one file in the place of the last one.
+// writeTextfile writes them for node_exporter's textfile collector: one file in the place of the last one. What is not Fermata's own
+// (go_, process_) is left out: node_exporter has the same of itself, and refuses it twice.
 func writeTextfile(ctx context.Context, name, socket string, log *slog.Logger) error {
 	return prometheus.WriteToTextfile(name, prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
 		families, err := gather(ctx, socket, log)
 		if len(families) > 0 { // that the daemon is not up is worth a file
 			err = nil
 		}
-		return families, err
+		foreign := func(f *dto.MetricFamily) bool { return !strings.HasPrefix(f.GetName(), "fermata_") }
+		return slices.DeleteFunc(families, foreign), err
 	}))
 }
