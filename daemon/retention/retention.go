@@ -152,13 +152,13 @@ func (r rule) apply(in *time.Location, sets []Set, good []int, keep [][]string) 
 
 // Expendable lists what may be deleted to gain room, the least valuable first: what the rules drop, oldest first, then what
 // they keep, oldest first. It never touches what is protected, damages no minimum, and leaves one good set at least. Sets from the
-// future are left alone.
+// future are left alone, and count for nothing.
 func Expendable(r config.Retention, sets []Set, now time.Time) []string {
 	verdicts := Apply(r, sets, now)
 	sets = newestFirst(sets)
 	left := 0
 	for _, s := range sets {
-		if !s.Damaged {
+		if !s.Damaged && !s.Created.After(now) { // as in Apply
 			left++
 		}
 	}

@@ -148,6 +148,19 @@ func TestExpendable(t *testing.T) {
 			t.Errorf("%+v: %s, not %s", c.r, got, c.want)
 		}
 	}
+	// Of five sets, two are from the future: they are no part of what has to be left.
+	now = at(t, "2026-11-03 12:00")
+	for _, c := range []struct {
+		r    config.Retention
+		want string
+	}{
+		{config.Retention{Last: 1, Minimum: 2}, "2026-11-01 10:00"},
+		{config.Retention{Last: 1, Minimum: 3}, ""},
+	} {
+		if got := strings.Join(Expendable(c.r, sets, now), ", "); got != c.want {
+			t.Errorf("%+v, with sets from the future: %s, not %s", c.r, got, c.want)
+		}
+	}
 	if got := Expendable(config.Retention{Last: 1}, sets[:1], now); len(got) != 0 {
 		t.Errorf("the only set is expendable: %q", got)
 	}
