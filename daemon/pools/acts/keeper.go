@@ -179,6 +179,7 @@ func (k *Keeper) known() []pools.Pool {
 	here, names := map[string]bool{}, map[string]bool{}
 	for _, p := range all {
 		here[p.Identity()], names[p.Name] = true, true
+		k.past[p.Identity()].forget(p, k.acts)
 	}
 	for id := range k.past {
 		if !here[id] {
@@ -230,7 +231,7 @@ func (k *Keeper) act(ctx context.Context, a Act) error {
 		k.Tell(r) // what goes on being so was told
 	}
 	looked := k.watch.Refresh(ctx)
-	past.after(a.Kind, a.Level, k.now(), err == nil)
+	past.after(a.Kind, a.Level, k.now(), err)
 	return looked
 }
 

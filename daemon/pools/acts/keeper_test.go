@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -138,6 +139,34 @@ func TestLooksBeforeTheNext(t *testing.T) {
 		synctest.Wait()
 		if acted != 1 {
 			t.Errorf("%d sets were deleted", acted)
+		}
+	})
+}
+
+// What dmeventd extends in time costs no set, each time that it does.
+func TestLeavesTimeToDmeventd(t *testing.T) {
+	var acted []Kind
+	do := func(_ context.Context, a Act) (string, error) {
+		if acted = append(acted, a.Kind); a.Kind == ExtendData {
+			return "", ErrLeft
+		}
+		return "", ErrNothing
+	}
+	keep(t, all, do, func(w *watch, k *Keeper, told func() string) {
+		for range 3 {
+			w.set(pool(pools.Critical, pools.OK))
+			time.Sleep(20 * time.Second)
+			w.set(pool(pools.OK, pools.OK))
+			time.Sleep(20 * time.Second)
+		}
+		if want := []Kind{ExtendData, ExtendData, ExtendData}; !slices.Equal(acted, want) {
+			t.Errorf("did %v", acted)
+		}
+		w.set(pool(pools.Critical, pools.OK))
+		time.Sleep(31 * time.Second)
+		synctest.Wait()
+		if acted = acted[3:]; !slices.Equal(acted, []Kind{ExtendData, Delete}) {
+			t.Errorf("did %v", acted)
 		}
 	})
 }

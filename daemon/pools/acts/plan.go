@@ -1,6 +1,7 @@
 package acts
 
 import (
+	"errors"
 	"slices"
 	"time"
 
@@ -36,6 +37,11 @@ const (
 	// retry is how long after one that was not; twice as long each time, up to retryMax.
 	retry    = time.Minute
 	retryMax = 30 * time.Minute
+	// yield is how long sets are kept after an extension was left to dmeventd, which looks at least every 10 seconds
+	// (DM_EVENT_DEFAULT_TIMEOUT, dmeventd.h) and has to run lvextend; yieldFull while writes wait: they fail after a minute
+	// (no_space_timeout, dm-thin.c).
+	yield     = 30 * time.Second
+	yieldFull = 15 * time.Second
 )
 
 // attempt is the last act of a kind on a pool.
@@ -43,6 +49,18 @@ type attempt struct {
 	ended    time.Duration // of a clock that never jumps
 	level    pools.Level   // of what asked for it
 	failures int           // in a row, this one included
+	left     time.Duration // when it was first left to dmeventd, at this level; 0: it is not
+}
+
+// yields is until when dmeventd may do it before something dearer is done, for a pool at a level.
+func (a attempt) yields(level pools.Level) time.Duration {
+	switch {
+	case a.left == 0:
+		return 0
+	case level >= pools.Exhausted:
+		return a.left + yieldFull
+	}
+	return a.left + yield
 }
 
 // until is when the act may be tried again for a level.
@@ -62,12 +80,31 @@ func (a attempt) until(level pools.Level) time.Duration {
 type attempts map[Kind]attempt
 
 // after notes how an act ended.
-func (a attempts) after(k Kind, level pools.Level, now time.Duration, ok bool) {
-	x := attempt{ended: now, level: level}
-	if !ok {
-		x.failures = a[k].failures + 1
+func (a attempts) after(k Kind, level pools.Level, now time.Duration, err error) {
+	was, x := a[k], attempt{ended: now, level: level}
+	if err != nil {
+		x.failures = was.failures + 1
+	}
+	if errors.Is(err, ErrLeft) {
+		if x.left = now; was.left != 0 && was.level >= level {
+			x.left = was.left
+		}
 	}
 	a[k] = x
+}
+
+// forget takes back what was left to dmeventd and is not asked for any more at its level: dmeventd has done it, and does it the next
+// time.
+func (a attempts) forget(p pools.Pool, c config.PoolActs) {
+	if p.Unseen {
+		return
+	}
+	wanted := demands(p, c)
+	for k, x := range a {
+		if x.left != 0 && !slices.ContainsFunc(wanted, func(d demand) bool { return d.kind == k && d.level >= x.level }) {
+			delete(a, k)
+		}
+	}
 }
 
 // demand is an act that a pool's state asks for, and the level that does.
@@ -110,13 +147,22 @@ func (a Act) asked(all []pools.Pool, c config.PoolActs) bool {
 
 // plan says what to do next about the pools, the worst first, and when to look again although nothing has changed; 0: not at all.
 func plan(all []pools.Pool, past map[string]attempts, c config.PoolActs, now time.Duration) (next *Act, again time.Duration) {
+	wait := func(until time.Duration) {
+		if again == 0 || until-now < again {
+			again = until - now
+		}
+	}
 	for _, p := range all {
+		var yielded time.Duration
 		for _, d := range demands(p, c) {
+			if yielded > now && (d.kind == Delete || d.kind == DeleteKept) {
+				wait(yielded)
+				break
+			}
 			a := past[p.Identity()][d.kind]
 			if until := a.until(d.level); until > now {
-				if again == 0 || until-now < again {
-					again = until - now
-				}
+				wait(until)
+				yielded = max(yielded, a.yields(p.Level))
 				if a.failures == 0 { // it may just have been enough
 					break
 				}

@@ -1,6 +1,7 @@
 package acts
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -45,6 +46,9 @@ func TestPlan(t *testing.T) {
 	did := func(k Kind, ago time.Duration, level pools.Level, failures int) attempts {
 		return attempts{k: {ended: now - ago, level: level, failures: failures}}
 	}
+	left := func(ago, since time.Duration, level pools.Level) attempts {
+		return attempts{ExtendData: {ended: now - ago, level: level, failures: 1, left: now - since}}
+	}
 	and := func(a, b attempts) attempts {
 		for k, x := range b {
 			a[k] = x
@@ -83,6 +87,12 @@ func TestPlan(t *testing.T) {
 		{name: "at once at a worse level", p: pool(critical, ok), c: all, past: did(ExtendData, time.Second, warning, 3), want: ExtendData},
 
 		{name: "sets when it cannot be extended", p: pool(critical, ok), c: all, past: did(ExtendData, time.Second, critical, 1), want: Delete, again: 59 * time.Second},
+		{name: "none while dmeventd may extend it", p: pool(critical, ok), c: all, past: left(10*time.Second, 10*time.Second, critical), again: 20 * time.Second},
+		{name: "but metadata", p: pool(critical, warning), c: all, past: left(10*time.Second, 10*time.Second, critical), want: ExtendMetadata, again: 50 * time.Second},
+		{name: "when it has not", p: pool(critical, ok), c: all, past: left(30*time.Second, 30*time.Second, critical), want: Delete, again: 30 * time.Second},
+		{name: "and not once more when it was asked again", p: pool(critical, ok), c: all, past: left(time.Second, 5*time.Minute, critical), want: Delete, again: 59 * time.Second},
+		{name: "sooner when writes wait", p: pool(exhausted, ok), c: all, past: left(15*time.Second, 15*time.Second, exhausted), want: Delete, again: 45 * time.Second},
+		{name: "but not at once", p: pool(exhausted, ok), c: all, past: left(time.Second, time.Second, exhausted), again: 14 * time.Second},
 		{name: "sets when it must not be", p: pool(critical, ok), c: without(config.Never), want: Delete},
 		{name: "no sets below their level", p: pool(warning, ok), c: without(config.Never)},
 		{name: "one set at a time", p: pool(critical, ok), c: without(config.Never), past: did(Delete, time.Second, critical, 0), again: time.Second},
@@ -120,11 +130,39 @@ func TestWorstFirst(t *testing.T) {
 
 func TestAfter(t *testing.T) {
 	a := attempts{}
-	for i, ok := range []bool{false, false, true, false} {
-		a.after(Delete, pools.Critical, time.Duration(i), ok)
+	no := errors.New("no")
+	for i, err := range []error{no, no, nil, no} {
+		a.after(Delete, pools.Critical, time.Duration(i), err)
 		if want := []int{1, 2, 0, 1}[i]; a[Delete].failures != want {
 			t.Errorf("after %d: %+v", i, a[Delete])
 		}
+	}
+}
+
+// How long dmeventd gets counts from when an act was first left to it; anew at a worse level, and after it has done it.
+func TestLeft(t *testing.T) {
+	a := attempts{}
+	for i, c := range []struct {
+		level pools.Level
+		err   error
+		want  time.Duration
+	}{
+		{pools.Warning, ErrLeft, 1}, {pools.Warning, ErrLeft, 1}, {pools.Critical, ErrLeft, 3}, {pools.Critical, ErrLeft, 3},
+		{pools.Critical, errors.New("no"), 0}, {pools.Critical, ErrLeft, 6},
+	} {
+		a.after(ExtendData, c.level, time.Duration(i+1), c.err)
+		if got := a[ExtendData].left; got != c.want {
+			t.Errorf("%d: since %d, want %d", i+1, got, c.want)
+		}
+	}
+	for _, p := range []pools.Pool{unseen(pool(pools.OK, pools.OK)), pool(pools.Exhausted, pools.OK), pool(pools.Critical, pools.OK)} {
+		if a.forget(p, all); len(a) != 1 {
+			t.Errorf("forgotten at %s", p.Level)
+		}
+	}
+	a.after(Delete, pools.Critical, 7, errors.New("no"))
+	if a.forget(pool(pools.Warning, pools.OK), all); len(a) != 1 || a[Delete].failures != 1 {
+		t.Errorf("not forgotten: %+v", a)
 	}
 }
 
