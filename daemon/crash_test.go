@@ -196,6 +196,32 @@ func (w *world) note(set string, report guard.Report) {
 	}
 }
 
+// What the guard released after the daemon's death the next daemon counts, once.
+func TestGuardReleasesAreCounted(t *testing.T) {
+	tried := false
+	for _, x := range deaths(t, func(*world) {}, "") {
+		held := len(x.suspended()) + len(x.frozen("ours"))
+		if held == 0 || x.set == "" {
+			continue
+		}
+		tried = true
+		w := x.live(x.text, true)
+		for _, want := range []int{held, 0} {
+			d, told := w.daemon(), 0
+			d.o.Released = func(n int) { told += n }
+			if err := d.Start(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if told != want {
+				t.Errorf("after a death %s: %d released, %d counted", x.at, want, told)
+			}
+		}
+	}
+	if !tried {
+		t.Error("the daemon never dies while it holds anything")
+	}
+}
+
 // What the guard could not release, and says so, the next daemon releases.
 func TestGuardThatFails(t *testing.T) {
 	for _, x := range deaths(t, func(*world) {}, "") {

@@ -51,6 +51,7 @@ type Options struct {
 	Watch        *pools.Watch         // of pools; nil: none
 	Groups       func() []pools.Group // of volume groups, what was seen last; nil: nothing
 	Ended        func(Ended)          // told of each set's end; nil: nobody
+	Released     func(int)            // told how many filesystems and devices of a dead daemon's set the guard had to release; nil: nobody
 	// Acted is told of what happens to pools and is done about them, in order; it may take its time. nil: nobody.
 	Acted   func(context.Context, acts.Report)
 	Changed func() // told when sets change for another reason than a request; nil: nobody

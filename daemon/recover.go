@@ -69,6 +69,12 @@ func (d *Daemon) recover(ctx context.Context) error {
 // that something could not be released.
 func (d *Daemon) rescue(ctx context.Context, l journal.Leftover) error {
 	var errs []error
+	released := 0
+	defer func() {
+		if released > 0 && d.o.Released != nil {
+			d.o.Released(released)
+		}
+	}()
 	for _, step := range journal.Holding {
 		state, data, begun := l.Last(step)
 		if !begun || state != journal.Doing {
@@ -78,6 +84,7 @@ func (d *Daemon) rescue(ctx context.Context, l journal.Leftover) error {
 		errs = append(errs, err)
 		if noted {
 			d.recoveredf("set %s: the guard released %v (%s)", l.Name, report.Released, report.Reason)
+			released = len(report.Released)
 			if len(report.Errors) == 0 {
 				continue
 			}

@@ -121,7 +121,8 @@ func serve(dir, run string) error {
 		NewWriter: registry.NewWriter, Registry: registry,
 		ReleaseUnits: func(ctx context.Context) ([]string, error) { return unit.Release(ctx, unit.Notes, unit.Dial) },
 		Watch:        watch, Groups: func() []pools.Group { return groups.Groups() }, Ended: func(e daemon.Ended) { counted.Ended(e) },
-		Changed: func() { server.Changed() },
+		Released: func(n int) { counted.Released(n) },
+		Changed:  func() { server.Changed() },
 		Acted: func(_ context.Context, r acts.Report) {
 			counted.Acted(r)
 			server.PoolActed(r)

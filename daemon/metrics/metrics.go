@@ -39,7 +39,10 @@ type Metrics struct {
 	phase          *prometheus.HistogramVec
 	writer         *prometheus.HistogramVec
 	writerFailures *prometheus.CounterVec
+	failing        *prometheus.GaugeVec
 	released       prometheus.Counter
+	releasedAt     prometheus.Gauge
+	now            func() time.Time
 	acts           *actCounts
 }
 
@@ -72,10 +75,15 @@ func New(f Facts) *Metrics {
 			Help: "Phases that a writer failed, refused, or did not end in time."}, []string{"writer", "phase"}),
 		released: prometheus.NewCounter(prometheus.CounterOpts{Name: "fermata_guard_releases_total",
 			Help: "Filesystems and devices that the guard had to release because the daemon did not."}),
+		failing: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "fermata_writer_failing",
+			Help: "1 if the writer failed a phase of the last set that it took part in, 0 if not."}, []string{"writer"}),
+		releasedAt: prometheus.NewGauge(prometheus.GaugeOpts{Name: "fermata_guard_released_timestamp_seconds",
+			Help: "When the daemon last saw that the guard had to release something; 0: not since it was started."}),
+		now: time.Now,
 		acts: &actCounts{pools: f.Pools, groups: f.Groups, known: map[string]bool{}, CounterVec: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "fermata_pool_acts_total",
 			Help: "What was done about pools that fill up, and how it went; warn and clear: to which level the pool has gone."}, []string{"pool", "act", "outcome"})},
 	}
-	m.MustRegister(m.sets, m.duration, m.window, m.phase, m.writer, m.writerFailures, m.released,
+	m.MustRegister(m.sets, m.duration, m.window, m.phase, m.writer, m.writerFailures, m.failing, m.released, m.releasedAt,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), present{f}, m.acts)
 	for policy := range f.Policies {
 		m.sets.WithLabelValues(policy, "ok")
@@ -88,22 +96,34 @@ func New(f Facts) *Metrics {
 func (m *Metrics) Ended(e daemon.Ended) {
 	policy := e.Manifest.Policy
 	m.sets.WithLabelValues(policy, e.Outcome()).Inc()
-	m.released.Add(float64(e.Released))
+	m.Released(e.Released)
 	for _, p := range e.Manifest.Phases {
 		m.phase.WithLabelValues(p.Name).Observe(p.Duration.Seconds())
 	}
 	for _, w := range e.Manifest.Writers {
+		failed := false
 		for _, p := range w.Phases {
 			m.writer.WithLabelValues(w.Name, p.Name).Observe(p.Duration.Seconds())
+			failures := m.writerFailures.WithLabelValues(w.Name, p.Name) // born at 0, so that the first one is an increase
 			if p.Error != "" {
-				m.writerFailures.WithLabelValues(w.Name, p.Name).Inc()
+				failures.Inc()
+				failed = true
 			}
 		}
+		m.failing.WithLabelValues(w.Name).Set(truth(failed))
 	}
 	if e.Manifest.Window > 0 {
 		m.window.WithLabelValues(policy).Observe(e.Manifest.Window.Seconds())
 	}
 	if e.Err == nil {
 		m.duration.WithLabelValues(policy).Observe(e.Manifest.Duration.Seconds())
+	}
+}
+
+// Released counts what the guard had to release, in a set of this daemon's or of one that died.
+func (m *Metrics) Released(n int) {
+	if n > 0 {
+		m.released.Add(float64(n))
+		m.releasedAt.Set(seconds(m.now()))
 	}
 }

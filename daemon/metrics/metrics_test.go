@@ -69,6 +69,7 @@ func example() *Metrics {
 		Frozen:   func() daemon.Frozen { return daemon.Frozen{Filesystems: 2, Since: noon.Add(time.Second)} },
 		Problems: func() int { return 3 },
 	})
+	m.now = func() time.Time { return noon.Add(time.Minute) }
 	taken := api.Manifest{Policy: "db", Window: 1200 * time.Microsecond, Duration: 2 * time.Second,
 		Phases: []api.Phase{{Name: "arm", Duration: time.Second}, {Name: "freeze", Duration: 300 * time.Microsecond}},
 		Writers: []api.Writer{{Name: "postgresql", Phases: []api.Phase{{Name: "prepare", Duration: 40 * time.Millisecond},

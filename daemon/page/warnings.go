@@ -93,7 +93,8 @@ func warningsOf(o *api.Overview, err error, now time.Time) []warning {
 	return all
 }
 
-// late is how old the newest set of a policy with a schedule may be, as in the alert FermataPolicyStale.
+// late is how old the newest set of a policy with a schedule may be, as in the alert FermataPolicyStale. That one also tells of
+// a policy which has been there for long without any; how long, the daemon does not know.
 func late(interval time.Duration) time.Duration { return interval + interval/10 + 15*time.Minute }
 
 // verdict is all of it in a few words.
