@@ -44,7 +44,8 @@ func hookEnvironment(r acts.Report) map[string]string {
 	}
 }
 
-// thawed waits until nothing is frozen, for at most limit: no program is to be started in a freeze window. False: ctx has ended.
+// thawed waits until nothing is frozen, for at most limit: a program is better not started in a freeze window, but somebody has to be
+// told of a pool that fills up while one does not end. False: ctx has ended.
 func (d *Daemon) thawed(ctx context.Context, limit time.Duration) bool {
 	for end := time.Now().Add(limit); d.Frozen().Filesystems > 0 && time.Now().Before(end); {
 		select {
