@@ -214,11 +214,20 @@ func (System) Mount(m MountCall) error {
 }
 
 func (System) Unmount(path string) error {
-	if err := unix.Unmount(path, unix.UMOUNT_NOFOLLOW); err != nil {
+	if err := whileBusy(time.Second, func() error { return unix.Unmount(path, unix.UMOUNT_NOFOLLOW) }); err != nil {
 		if errors.Is(err, unix.EBUSY) {
 			return fmt.Errorf("cannot unmount %s: %w (see which process uses it: fuser -vm %s)", path, err, path)
 		}
 		return fmt.Errorf("cannot unmount %s: %w", path, err)
 	}
 	return nil
+}
+
+// whileBusy tries again for a time: who only looks at a filesystem, with statfs(2) perhaps, uses it for a moment.
+func whileBusy(limit time.Duration, try func() error) error {
+	for end := time.Now().Add(limit); ; time.Sleep(20 * time.Millisecond) {
+		if err := try(); !errors.Is(err, unix.EBUSY) || time.Now().After(end) {
+			return err
+		}
+	}
 }
