@@ -33,7 +33,7 @@ func TestDocs(t *testing.T) {
 			t.Errorf("docs/metrics.md does not tell of %s", name)
 		}
 	}
-	for _, file := range []string{"metrics.md", "prometheus/fermata.rules.yml", "prometheus/fermata.test.yml"} { // the dashboard: dashboard_test.go
+	for _, file := range []string{"metrics.md", "prometheus/fermata.rules.yml", "prometheus/fermata.test.yml", "prometheus/fermata.weeks.test.yml"} { // the dashboard: dashboard_test.go
 		for _, name := range metricName.FindAllString(read(t, file), -1) {
 			if !slices.Contains(exists, name) {
 				t.Errorf("docs/%s: there is no %s", file, name)
