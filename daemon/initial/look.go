@@ -75,13 +75,7 @@ func process(pid string) (Process, bool) {
 	p := Process{Program: program(exe)}
 	p.Args = strings.Split(strings.TrimRight(read(filepath.Join(dir, "cmdline")), "\x00"), "\x00")
 	p.Dir, _ = os.Readlink(filepath.Join(dir, "cwd"))
-	if info, err := os.Stat(dir); err == nil {
-		if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Uid != 0 {
-			if u, err := user.LookupId(strconv.Itoa(int(st.Uid))); err == nil {
-				p.User = u.Username
-			}
-		}
-	}
+	p.User = owner(dir)
 	for line := range strings.Lines(read(filepath.Join(dir, "status"))) {
 		if parent, ok := strings.CutPrefix(line, "PPid:"); ok {
 			of, _ := os.Readlink(filepath.Join(proc, strings.TrimSpace(parent), "exe"))
@@ -132,13 +126,23 @@ func database(file string) Server {
 	if real, err := filepath.EvalSymlinks(file); err == nil {
 		file = real
 	}
-	s := Server{Kind: SQLite, Paths: []string{file}, Arguments: []string{file}, Name: strings.TrimSuffix(filepath.Base(file), filepath.Ext(file))}
-	if info, err := os.Stat(file); err == nil {
-		if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Uid != 0 {
-			if u, err := user.LookupId(strconv.Itoa(int(st.Uid))); err == nil {
-				s.User = u.Username
-			}
-		}
+	name := strings.TrimSuffix(filepath.Base(file), filepath.Ext(file))
+	return Server{Kind: SQLite, Paths: []string{file}, Arguments: []string{file}, Name: name, User: owner(file)}
+}
+
+// owner is the user whose a file or a process is; empty: root's, or it is not known.
+func owner(path string) string {
+	info, err := os.Stat(path)
+	if err != nil {
+		return ""
 	}
-	return s
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || st.Uid == 0 {
+		return ""
+	}
+	u, err := user.LookupId(strconv.Itoa(int(st.Uid)))
+	if err != nil {
+		return ""
+	}
+	return u.Username
 }

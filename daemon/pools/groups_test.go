@@ -121,19 +121,7 @@ func watchedGroups(t *testing.T, test func(h *groupHost, w *GroupWatch, changes 
 		concern := func([]dm.Group) map[string]Concern { return map[string]Concern{"ab": Used, "cd": Touched} }
 		report := func(c GroupChange) { told = append(told, fmt.Sprintf("%s %v to %v", c.Name, c.Was, c.Level)) }
 		w := NewGroupWatch(h, h, Thresholds{0.9, 0.97}, concern, quiet.Load, report, slog.New(slog.NewTextHandler(io.Discard, nil)))
-		ctx, cancel := context.WithCancel(t.Context())
-		ended := make(chan error)
-		go func() { ended <- w.Run(ctx) }()
-		synctest.Wait()
-		test(h, w, func() string {
-			synctest.Wait()
-			defer func() { told = nil }()
-			return strings.Join(told, ", ")
-		}, &quiet)
-		cancel()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
+		during(t, w.Run, &told, func(changes func() string) { test(h, w, changes, &quiet) })
 	})
 }
 

@@ -87,20 +87,25 @@ func watched(t *testing.T, test func(h *host, w *Watch, changes func() string)) 
 		report := func(c Change) { told = append(told, fmt.Sprintf("%s %v to %v", c.Name, c.Was, c.Level)) }
 		w := New(h, h, limits, report, slog.New(slog.NewTextHandler(io.Discard, nil)))
 		w.now = func() time.Duration { return time.Since(began) + time.Hour }
-		ctx, cancel := context.WithCancel(t.Context())
-		ended := make(chan error)
-		go func() { ended <- w.Run(ctx) }()
-		synctest.Wait()
-		test(h, w, func() string {
-			synctest.Wait()
-			defer func() { told = nil }()
-			return strings.Join(told, ", ")
-		})
-		cancel()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
+		during(t, w.Run, &told, func(changes func() string) { test(h, w, changes) })
 	})
+}
+
+// during runs a watch while test looks at it: changes gives what it has told since it was asked last.
+func during(t *testing.T, run func(context.Context) error, told *[]string, test func(changes func() string)) {
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- run(ctx) }()
+	synctest.Wait()
+	test(func() string {
+		synctest.Wait()
+		defer func() { *told = nil }()
+		return strings.Join(*told, ", ")
+	})
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
 }
 
 func TestFollows(t *testing.T) {
