@@ -58,6 +58,7 @@ func TestTestWriter(t *testing.T) {
 		{"--garbage-at abort", "abort\n", "maybe\n", 0},
 		{"--twice-at thaw", "thaw\n", "ok\nok\n", 0},
 		{"--exit-at thaw", "freeze\nthaw\n", "ok\n", 1},
+		{"--exit-at hold", "freeze\nthaw\n", "ok\n", 1}, // however soon the thaw comes
 		{"--delay 20ms --delay-at freeze", "freeze\n", "ok\n", 0},
 		{"--fail-at lunch", "freeze\n", "", 1},
 		{"", "lunch\n", "", 1},

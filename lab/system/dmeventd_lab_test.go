@@ -29,15 +29,17 @@ func TestDmeventd(t *testing.T) {
 		write(before)
 		labtest.Run(t, "systemctl", "stop", "dm-event.service", "dm-event.socket")
 	})
-	write([]byte(string(before) + "\nactivation {\n\tmonitoring=1\n\tthin_pool_autoextend_threshold=80\n\tthin_pool_autoextend_percent=50\n}\n"))
+	// dmeventd acts later than Fermata would, so that one sees that Fermata leaves it alone.
+	write([]byte(string(before) + "\nactivation {\n\tmonitoring=1\n\tthin_pool_autoextend_threshold=95\n\tthin_pool_autoextend_percent=50\n}\n"))
 	labtest.Run(t, "systemctl", "start", "dm-event.socket")
 	smallPool(t, "pool", 100, 4)
 	t.Logf("lvs: %s", labtest.Run(t, "lvs", "-o", "name,size,seg_monitor", "vg/pool"))
 	told := listen(t)
 	configure(t, map[string]string{"fermata.yaml": "pools:\n  extend: {at: warning, by: 50%}\n" + withHook})
 	must(t, "status")
-	fillPool(t, 0, 90, 20, nil)
+	fillPool(t, 0, 90, 40, nil)
 	eventually(t, "Fermata leaves it to dmeventd", func() bool { return !told("pool")["extend-data left"].IsZero() })
+	fillPool(t, 90, 98, 40, nil)
 	eventually(t, "dmeventd extends it", func() bool {
 		size, err := strconv.ParseFloat(strings.TrimSpace(labtest.Run(t, "lvs", "--noheadings", "--nosuffix", "--units", "m", "-o", "lv_size", "vg/pool")), 64)
 		if err != nil {

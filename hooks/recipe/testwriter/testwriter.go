@@ -20,7 +20,8 @@ import (
 )
 
 // Hold is, beside the phases, a moment at which the test writer can misbehave:
-// half of Options.Delay, at least 10 ms, after the answer to freeze.
+// half of Options.Delay, at least 10 ms, after the answer to freeze. A writer
+// that does so hears nothing until then, so that no short hold escapes it.
 const Hold hooks.Phase = "hold"
 
 // Options say how to misbehave, and when; each lists phases.
@@ -97,16 +98,10 @@ func Serve(ctx context.Context, in io.Reader, out io.WriteCloser, o Options) err
 		}
 	}()
 	w := &writer{Options: o, out: out}
-	var hold <-chan time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-hold:
-			hold = nil
-			if err := w.do(hooks.Request{Phase: Hold}); err != nil {
-				return err
-			}
 		case line, ok := <-lines:
 			if !ok {
 				return nil
@@ -121,8 +116,12 @@ func Serve(ctx context.Context, in io.Reader, out io.WriteCloser, o Options) err
 			if err := w.do(request); err != nil {
 				return err
 			}
-			if hold = nil; request.Phase == hooks.PhaseFreeze {
-				hold = time.After(max(o.Delay/2, 10*time.Millisecond))
+			if request.Phase != hooks.PhaseFreeze || w.at(Hold) == answer {
+				continue
+			}
+			time.Sleep(max(o.Delay/2, 10*time.Millisecond))
+			if err := w.do(hooks.Request{Phase: Hold}); err != nil {
+				return err
 			}
 		}
 	}
