@@ -8,10 +8,9 @@ import (
 // mostUnsteady is how many top-level tests may fail at first without failing a stage.
 const mostUnsteady = 2
 
-// secondTry runs the tests that failed once more, by themselves, if they are few. Those that pass then count as unsteady:
-// their first output is shown, and they are named at the end. The host's tests have races and time limits of real
-// processes in them, and the machines that they run on sometimes stand still for seconds; what runs in a guest is the
-// proof that nothing stays frozen, and has no second try.
+// secondTry runs the tests that failed once more, by themselves, in a guest of their own where they want one, if they are
+// few. Those that pass then count as unsteady: their first output is shown, and they are named at the end. Tests have races
+// and time limits of real processes in them, and the machines that they run on sometimes stand still for seconds.
 func (t tally) secondTry(run func(which []string) tally) tally {
 	failed := t.failedTests()
 	if t.ok() || len(failed) == 0 || len(failed) > mostUnsteady {

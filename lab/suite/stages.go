@@ -16,7 +16,8 @@ import (
 type stage struct {
 	name  string
 	alone bool // it uses the whole machine, or measures
-	again bool // few tests that fail are run once more
+	// its tests are proofs by many attempts, in which one failure counts: those that fail are not run once more.
+	strict bool
 	// kernel of the guests that its tests run in; empty: they run on the host.
 	kernel  string
 	systemd bool
@@ -26,9 +27,10 @@ type stage struct {
 	env     []string // for the guest, or on the host
 	cuts    int      // how often its tests may cut the guest's power
 	turn    int      // the day on which it runs, from 1 to turns; 0: on every day
-	args    []string
-	tests   string // of the whole daemon, that no other stage runs
-	rest    bool   // the tests of the whole daemon that no other stage runs
+	flags   []string // of go test
+	args    []string // of go test: which tests
+	tests   string   // of the whole daemon, that no other stage runs
+	rest    bool     // the tests of the whole daemon that no other stage runs
 	// folders whose packages are tested that have files *_lab_test.go: those are for guests.
 	folders []string
 }
@@ -36,17 +38,17 @@ type stage struct {
 // stages is everything, the longest first among those that run side by side. Those with a turn would together take longer
 // than a change should wait: go run ./lab/suite -all runs them all.
 var stages = []stage{
-	{name: "host", alone: true, again: true, args: []string{"-skip", guestTests, "./..."}},
-	{name: "race", turn: 2, alone: true, again: true, env: []string{"CGO_ENABLED=1"}, args: []string{"-race", "-skip", guestTests, "./daemon/...", "./dm/...", "./fsfreeze/...", "./hooks/..."}},
+	{name: "host", alone: true, args: []string{"-skip", guestTests, "./..."}},
+	{name: "race", turn: 2, alone: true, env: []string{"CGO_ENABLED=1"}, flags: []string{"-race"}, args: []string{"-skip", guestTests, "./daemon/...", "./dm/...", "./fsfreeze/...", "./hooks/..."}},
 	{name: "system 6.1", kernel: "6.1", systemd: true, rest: true},
-	{name: "order 6.12", kernel: "6.12", systemd: true, env: []string{"FERMATA_ORDER_SETS=10"}, tests: "TestOrder$|TestInOrder"},
-	{name: "mixed order 6.1", kernel: "6.1", systemd: true, env: []string{"FERMATA_ORDER_SETS=20"}, tests: "TestOrderMixed|TestOrderUnheld"},
-	{name: "crash matrix 6.1", kernel: "6.1", systemd: true, tests: "TestCrashMatrix"},
-	{name: "soak 6.1", kernel: "6.1", systemd: true, env: []string{"FERMATA_SOAK_SETS=100"}, tests: "TestSoak"},
+	{name: "order 6.12", strict: true, kernel: "6.12", systemd: true, env: []string{"FERMATA_ORDER_SETS=10"}, tests: "TestOrder$|TestInOrder"},
+	{name: "mixed order 6.1", strict: true, kernel: "6.1", systemd: true, env: []string{"FERMATA_ORDER_SETS=20"}, tests: "TestOrderMixed|TestOrderUnheld"},
+	{name: "crash matrix 6.1", strict: true, kernel: "6.1", systemd: true, tests: "TestCrashMatrix"},
+	{name: "soak 6.1", strict: true, kernel: "6.1", systemd: true, env: []string{"FERMATA_SOAK_SETS=100"}, tests: "TestSoak"},
 	{name: "guest 6.1", kernel: "6.1", args: []string{"-skip", long}, folders: []string{"dm", "fsfreeze", "cmd"}},
 	{name: "kinds 6.1", turn: 6, kernel: "6.1", systemd: true, tests: kinds},
-	{name: "system 6.12", kernel: "6.12", systemd: true, env: []string{"FERMATA_ORDER_SETS=2"}, args: []string{"-run", short, "./lab/system"}},
-	{name: "system 5.10", kernel: "5.10", systemd: true, env: []string{"FERMATA_ORDER_SETS=2"}, args: []string{"-run", short, "./lab/system"}},
+	{name: "system 6.12", strict: true, kernel: "6.12", systemd: true, env: []string{"FERMATA_ORDER_SETS=2"}, args: []string{"-run", short, "./lab/system"}},
+	{name: "system 5.10", strict: true, kernel: "5.10", systemd: true, env: []string{"FERMATA_ORDER_SETS=2"}, args: []string{"-run", short, "./lab/system"}},
 	{name: "guest 6.12", turn: 1, kernel: "6.12", args: []string{"-skip", long + "|TestDM$|TestThick$"}, folders: kernelFolders},
 	{name: "guest 5.10", turn: 4, kernel: "5.10", args: []string{"-skip", long + "|TestDM$|TestThin$|TestArray$"}, folders: kernelFolders},
 	{name: "policies 6.1", turn: 9, kernel: "6.1", systemd: true, tests: "TestPrometheus|TestPolicyRun|TestSchedule|TestCalendar|TestExec"},
@@ -54,11 +56,11 @@ var stages = []stage{
 	{name: "backup programs 6.1", turn: 6, kernel: "6.1", systemd: true, tests: "TestBackupPrograms"},
 	{name: "others 6.12", turn: 7, kernel: "6.12", systemd: true, tests: elsewhere},
 	{name: "providers 6.1", turn: 7, kernel: "6.1", args: []string{"-run", long}, folders: []string{"dm/provider", "cmd/fermata-provider-array"}},
-	{name: "root 6.1", turn: 3, kernel: "6.1", systemd: true, root: true, tests: "TestRootVolume"},
-	{name: "power cuts 6.1", turn: 3, kernel: "6.1", systemd: true, cuts: 10, tests: "TestPowerCut"},
-	{name: "power cut of a guest", turn: 3, args: []string{"-run", "TestGuestCrashSet", "./lab"}},
-	{name: "what does not return 6.1", turn: 3, kernel: "6.1", systemd: true, tests: "TestHooksFromHell|TestLVMLockHeld|TestDiskStopsAnswering"},
-	{name: "window 6.1", turn: 2, kernel: "6.1", systemd: true, tests: "TestNothingElseInTheWindow|TestIdle$"},
+	{name: "root 6.1", strict: true, turn: 3, kernel: "6.1", systemd: true, root: true, tests: "TestRootVolume"},
+	{name: "power cuts 6.1", strict: true, turn: 3, kernel: "6.1", systemd: true, cuts: 10, tests: "TestPowerCut"},
+	{name: "power cut of a guest", strict: true, turn: 3, args: []string{"-run", "TestGuestCrashSet", "./lab"}},
+	{name: "what does not return 6.1", strict: true, turn: 3, kernel: "6.1", systemd: true, tests: "TestHooksFromHell|TestLVMLockHeld|TestDiskStopsAnswering"},
+	{name: "window 6.1", strict: true, turn: 2, kernel: "6.1", systemd: true, tests: "TestNothingElseInTheWindow|TestIdle$"},
 	{name: "other hosts 6.1", turn: 2, kernel: "6.1", systemd: true, tests: "TestOtherHost"},
 	{name: "writers 6.1", turn: 5, kernel: "6.1", systemd: true, env: []string{"FERMATA_WRITER_SETS=5"}, tests: "TestMariaDBSets|TestPostgreSQLSets|TestKeyValue"},
 	{name: "broken holds 6.1", turn: 8, kernel: "6.1", systemd: true, tests: "TestBrokenHolds"},
@@ -69,7 +71,7 @@ var stages = []stage{
 	{name: "pools that fill up 5.10", turn: 7, kernel: "5.10", systemd: true, args: []string{"-run", acts, "./lab/system"}},
 	{name: "recipes 6.1", turn: 10, kernel: "6.1", folders: []string{"hooks"}},
 	{name: "packages 6.1", turn: 8, kernel: "6.1", systemd: true, bare: true, first: []string{"make", "packages-check", "packages-lab"}, folders: []string{"lab/packages"}},
-	{name: "page", turn: 6, args: []string{"-tags=browser", "-run=TestBrowser", "./daemon/page"}},
+	{name: "page", turn: 6, flags: []string{"-tags=browser"}, args: []string{"-run=TestBrowser", "./daemon/page"}},
 	{name: "lab", args: []string{"-run", guestTests, "-skip", "TestGuestCrashSet", "./lab"}},
 }
 
@@ -107,7 +109,7 @@ func (s stage) run(lab string) tally {
 		return tally{failed: []string{s.name}, text: map[string]string{s.name: err.Error() + "\n"}}
 	}
 	t := s.goTest(lab, slices.Concat(s.args, s.selection(), packages))
-	if s.again {
+	if !s.strict {
 		t = t.secondTry(func(args []string) tally { return s.goTest(lab, args) })
 	}
 	return t
@@ -115,7 +117,7 @@ func (s stage) run(lab string) tally {
 
 // goTest runs go test with arguments that say which tests.
 func (s stage) goTest(lab string, which []string) tally {
-	args := []string{"test", "-json", "-count=1", "-timeout=40m"}
+	args := append([]string{"test", "-json", "-count=1", "-timeout=40m"}, s.flags...)
 	if s.kernel != "" {
 		args = append(args, "-tags=lab", "-p=1", "-exec="+lab+" test")
 	}
