@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 
@@ -128,11 +129,13 @@ func (a *app) exec(ctx context.Context, c *client.Client, r api.UseRequest, comm
 	progress, finish := progressLine(a.err)
 	m, err := c.Use(taking, r, func(m *api.Manifest) bool {
 		finish()
+		signals := hear() // before the others stop to: none is lost
+		defer signal.Stop(signals)
 		if !stop() {
 			failure = context.Cause(ctx)
 			return false
 		}
-		a.status, failure = runWith(command, environment(m, r.Mount.Target))
+		a.status, failure = runWith(command, environment(m, r.Mount.Target), signals)
 		return a.status == 0 && failure == nil
 	}, progress)
 	finish()
