@@ -6,7 +6,7 @@ set -eu
 root=$1
 
 # Servers are started by whoever wants them.
-for unit in postgresql.service mariadb.service redis-server.service prometheus.service; do
+for unit in postgresql.service mariadb.service redis-server.service prometheus.service cron.service rsync.service borgmatic.timer; do
 	rm -f "$root"/etc/systemd/system/*.wants/"$unit"
 done
 rm -f "$root"/etc/systemd/system/redis.service "$root"/etc/systemd/system/mysql.service \
