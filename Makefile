@@ -203,6 +203,10 @@ packages-check: packages ## what Debian and rpm say of the packages; that a seco
 	@$(MAKE) --no-print-directory packages >/dev/null
 	cd bin/packages && sha256sum -c ../packages.sha256
 
+.PHONY: verify-units
+verify-units: ## what systemd 247, 252 and 257 say of the units and of what the generator makes: nothing, or it fails
+	@$(LAB) verify-units
+
 .PHONY: clean
 clean: ## remove bin/
 	rm -rf bin

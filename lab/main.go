@@ -13,6 +13,7 @@
 //	                                         cut the power during the first command,
 //	                                         run the second on the same disks
 //	lab setup [options]                      fetch and build what guests need
+//	lab verify-units                         have the systemd of several releases of Debian read the units
 //
 // `lab run -h` lists the options.
 package main
@@ -59,6 +60,8 @@ func dispatch(args []string) int {
 		code, err := inside.Crash(verb, args)
 		report(err)
 		return code
+	case "verify-units":
+		return verifyVerb()
 	case "supervise": // the lab calling itself, on the host
 		return report(supervise(args))
 	}
@@ -77,6 +80,12 @@ func dispatch(args []string) int {
 		fmt.Fprintf(os.Stderr, "lab: %v\n", err)
 	}
 	return code
+}
+
+func verifyVerb() int {
+	ctx, stop := untilSignal(context.Background())
+	defer stop()
+	return report(verifyUnits(ctx, unitReleases, os.Stdout))
 }
 
 func report(err error) int {

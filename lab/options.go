@@ -21,6 +21,7 @@ const usage = `usage:
                                            cut the power during the first command,
                                            run the second on the same disks
   lab setup [options]                      fetch and build what guests need
+  lab verify-units                         have the systemd of several releases of Debian read the units
 
 options:
   --kernel VERSION   6.1 (default), 5.10 or 6.12
