@@ -338,8 +338,9 @@ func TestCloneResumed(t *testing.T) {
 
 				again, _ := w.copier(t)
 				defer started(t, again)()
-				if !again.Busy() || len(again.Status().Recovered) == 0 {
-					t.Errorf("nobody goes on: %+v", again.Status())
+				s := again.Status()
+				if !again.Busy() || len(s.Recovered) == 0 || len(s.Busy) != 1 || !s.Busy[0].OutlivesRestart || !strings.HasPrefix(s.Busy[0].What, "set "+begun.CloneOf+" is being copied, ") {
+					t.Errorf("nobody goes on: %+v", s)
 				}
 				for again.Busy() {
 					time.Sleep(time.Second)

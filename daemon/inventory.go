@@ -113,7 +113,7 @@ func (d *Daemon) Status() api.Status {
 	if err := d.pingGuard(); err != nil {
 		s.Guard = err.Error()
 	}
-	s.Problems = d.Problems()
+	s.Problems, s.Busy = d.Problems(), d.occupations()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	s.Sets, s.Recovered = len(d.contents.Sets), d.recovered

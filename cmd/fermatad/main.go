@@ -76,7 +76,7 @@ func check(dir string) error {
 func serve(dir, run string) error {
 	// A thread that waits in the kernel must not keep the others from running, however few processors there are.
 	runtime.GOMAXPROCS(max(4, runtime.NumCPU()))
-	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
+	ctx, stop := untilStopped()
 	defer stop()
 
 	c, err := config.Load(dir)
@@ -186,6 +186,27 @@ func serve(dir, run string) error {
 		return errReload
 	}
 	return errors.Join(err, systemd.Stopping())
+}
+
+// errStopping is what requesters are told whose work is undone.
+var errStopping = errors.New("fermatad is stopping; try again when it runs")
+
+// untilStopped gives a context that ends with the first signal to stop. Stop lets the next one end the program.
+func untilStopped() (ctx context.Context, stop func()) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, unix.SIGTERM, unix.SIGINT)
+	go func() {
+		select {
+		case <-signals:
+			cancel(errStopping)
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() {
+		signal.Stop(signals)
+		cancel(nil)
+	}
 }
 
 // providers are the built-in ones that the configuration leaves switched on, in the order of choice.

@@ -387,6 +387,15 @@ type Status struct {
 	Problems []string  `json:"problems,omitempty"`
 	// Recovered says what was undone when the daemon started.
 	Recovered []string `json:"recovered,omitempty"`
+	// Busy is what somebody has from the daemon now.
+	Busy []Occupation `json:"busy,omitempty"`
+}
+
+// Occupation is something that the daemon does or keeps for somebody, who would miss it if the daemon ended.
+type Occupation struct {
+	What string `json:"what"` // for people
+	// OutlivesRestart: a daemon that is started anew goes on with it. Without any daemon it is left half-made, or in use.
+	OutlivesRestart bool `json:"outlives_restart"`
 }
 
 // MountOptions of a set.

@@ -328,6 +328,7 @@ func TestEveryMethodAsks(t *testing.T) {
 	f := start(t, func(*dbus.Conn) bus.Authorizer { return r })
 	set := dbus.ObjectPath(api.ManagerPath + "/set/" + f.fake.Add("db").ID)
 	const manager = dbus.ObjectPath(api.ManagerPath)
+	tested := map[string]bool{}
 	for _, test := range []struct {
 		path   dbus.ObjectPath
 		method string
@@ -336,6 +337,8 @@ func TestEveryMethodAsks(t *testing.T) {
 	}{
 		{manager, api.ManagerInterface + ".CreateSet", []any{policy("db")}, bus.Create},
 		{manager, api.ManagerInterface + ".Quiesce", []any{quiesceOptions("db")}, bus.Quiesce},
+		{manager, api.ManagerInterface + ".UseSet", []any{policy("db")}, bus.Use},
+		{manager, api.ManagerInterface + ".TestWriter", []any{"w", options{}}, bus.Create},
 		{manager, api.ManagerInterface + ".DeleteSet", []any{"latest"}, bus.Delete},
 		{manager, api.ManagerInterface + ".MountSet", []any{"latest", options{}}, bus.Mount},
 		{manager, api.ManagerInterface + ".UmountSet", []any{"latest"}, bus.Mount},
@@ -365,11 +368,13 @@ func TestEveryMethodAsks(t *testing.T) {
 		{set, api.SetInterface + ".Delete", nil, bus.Delete},
 		{set, api.SetInterface + ".Mount", []any{options{}}, bus.Mount},
 		{set, api.SetInterface + ".Umount", nil, bus.Mount},
+		{set, api.SetInterface + ".Resize", []any{options{}}, bus.Resize},
 		{set, api.SetInterface + ".Verify", nil, bus.Verify},
 		{set, api.SetInterface + ".Report", []any{options{}}, bus.Report},
 		{"/org/fermata/Fermata1/job/1", api.JobInterface + ".Wait", nil, bus.Read},
 		{"/org/fermata/Fermata1/job/1", api.JobInterface + ".WaitHeld", nil, bus.Read},
 	} {
+		tested[test.method] = true
 		err := call(f.conn, test.path, test.method, test.args...).Err
 		if asked := r.take(); !named(err, api.BusName+".Error.Denied") || !slices.Equal(asked, []bus.Action{test.action}) {
 			t.Errorf("%s: asked for %v, error %v; want %s, denied", test.method, asked, err, test.action)
@@ -378,6 +383,45 @@ func TestEveryMethodAsks(t *testing.T) {
 	if len(f.fake.Requests()) != 0 || len(f.fake.Sets()) != 1 {
 		t.Error("a denied call reached the service")
 	}
+	// No method is left out. What follows has tests of its own: it depends on whose job or writer it is, or tells nothing.
+	for _, own := range []string{
+		api.ManagerInterface + ".RegisterWriter", api.ManagerInterface + ".UnregisterWriter", api.JobInterface + ".Cancel", api.JobInterface + ".Release",
+		"org.freedesktop.DBus.Properties.Set", "org.freedesktop.DBus.Introspectable.Introspect",
+	} {
+		tested[own] = true
+	}
+	all := map[string]bool{}
+	for _, path := range []dbus.ObjectPath{manager, set, "/org/fermata/Fermata1/job/1"} {
+		for _, method := range methodsAt(t, f.conn, path) {
+			all[method] = true
+			if !tested[method] {
+				t.Errorf("nobody has looked whether %s asks", method)
+			}
+		}
+	}
+	if len(all) != len(tested) {
+		t.Errorf("%d methods are tested, there are %d", len(tested), len(all))
+	}
+}
+
+// methodsAt are the methods of an object, as introspection tells of them.
+func methodsAt(t *testing.T, conn *dbus.Conn, path dbus.ObjectPath) []string {
+	t.Helper()
+	var text string
+	if err := call(conn, path, "org.freedesktop.DBus.Introspectable.Introspect").Store(&text); err != nil {
+		t.Fatal(err)
+	}
+	var node introspect.Node
+	if err := xml.Unmarshal([]byte(text), &node); err != nil {
+		t.Fatal(err)
+	}
+	var methods []string
+	for _, i := range node.Interfaces {
+		for _, m := range i.Methods {
+			methods = append(methods, i.Name+"."+m.Name)
+		}
+	}
+	return methods
 }
 
 func TestOwnJobsMayBeCancelled(t *testing.T) {

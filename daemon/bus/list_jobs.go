@@ -3,6 +3,7 @@ package bus
 import (
 	"cmp"
 	"encoding/json"
+	"fmt"
 
 	"github.com/fermata-project/fermata/daemon/api"
 )
@@ -14,6 +15,17 @@ func (l *link) listJobs(call) (string, error) {
 		jobs = append(jobs, describe(j))
 	}
 	return toJSON(jobs)
+}
+
+// occupation is a job in a sentence.
+func occupation(j api.Job) string {
+	text := fmt.Sprintf("job %d runs: %s", j.Number, j.Kind)
+	for _, part := range [][2]string{{"policy", j.Policy}, {"set", j.Set}, {"phase", j.Phase}} {
+		if part[1] != "" {
+			text += fmt.Sprintf(", %s %s", part[0], part[1])
+		}
+	}
+	return text
 }
 
 func describe(j *job) api.Job {

@@ -266,7 +266,19 @@ func (l *link) listSets(call) (string, error)      { return toJSON(array(l.svc.S
 func (l *link) listPolicies(call) (string, error)  { return toJSON(array(l.svc.Policies())) }
 func (l *link) listWriters(call) (string, error)   { return toJSON(array(l.svc.Writers())) }
 func (l *link) listProviders(call) (string, error) { return toJSON(array(l.svc.Providers())) }
-func (l *link) status(call) (string, error)        { return toJSON(l.svc.Status()) }
+
+// status adds the jobs to what the service knows.
+func (l *link) status(call) (string, error) {
+	s := l.svc.Status()
+	var busy []api.Occupation
+	for _, j := range l.jobs.list() {
+		if !j.isDone() {
+			busy = append(busy, api.Occupation{What: occupation(describe(j))})
+		}
+	}
+	s.Busy = append(busy, s.Busy...)
+	return toJSON(s)
+}
 
 // inventoryTimeout bounds an inventory that asks LVM.
 const inventoryTimeout = time.Minute

@@ -21,7 +21,7 @@ func TestTutorial(t *testing.T) {
 	}
 	os.Remove("/var/lib/man-db/auto-update") // dpkg would index the manual each time
 	dir := t.TempDir()
-	pkg, err := filepath.Abs(deb(t, "0.0.2"))
+	pkg, err := filepath.Abs(dpkg.file(t, "0.0.2"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -51,7 +51,7 @@ var stages = []stage{
 	{name: "system 5.10", strict: true, kernel: "5.10", systemd: true, env: []string{"FERMATA_ORDER_SETS=2"}, args: []string{"-run", short, "./lab/system"}},
 	{name: "guest 6.12", turn: 1, kernel: "6.12", args: []string{"-skip", long + "|TestDM$|TestThick$"}, folders: kernelFolders},
 	{name: "guest 5.10", turn: 4, kernel: "5.10", args: []string{"-skip", long + "|TestDM$|TestThin$|TestArray$"}, folders: kernelFolders},
-	{name: "policies 6.1", turn: 9, kernel: "6.1", systemd: true, tests: "TestPrometheus|TestPolicyRun|TestSchedule|TestCalendar|TestExec"},
+	{name: "policies 6.1", turn: 9, kernel: "6.1", systemd: true, tests: "TestPrometheus|TestPolicyRun|TestSchedule|TestCalendar|TestExec|TestCron|TestOnFailure|TestInit$"},
 	{name: "clock and users 6.1", turn: 9, kernel: "6.1", systemd: true, tests: "TestDays|TestDelegation|TestReload|TestJournalEntries|TestCredentials|TestIdleExit"},
 	{name: "backup programs 6.1", turn: 6, kernel: "6.1", systemd: true, tests: "TestBackupPrograms"},
 	{name: "others 6.12", turn: 7, kernel: "6.12", systemd: true, tests: elsewhere},
@@ -71,8 +71,9 @@ var stages = []stage{
 	{name: "pools that fill up 5.10", turn: 7, kernel: "5.10", systemd: true, args: []string{"-run", acts, "./lab/system"}},
 	{name: "recipes 6.1", turn: 10, kernel: "6.1", folders: []string{"hooks"}},
 	{name: "packages 6.1", turn: 8, kernel: "6.1", systemd: true, bare: true, first: []string{"make", "packages-check", "packages-lab"}, folders: []string{"lab/packages"}},
+	{name: "units", turn: 4, args: []string{"-run", "TestGuestUnits", "./lab"}},
 	{name: "page", turn: 6, flags: []string{"-tags=browser"}, args: []string{"-run=TestBrowser", "./daemon/page"}},
-	{name: "lab", args: []string{"-run", guestTests, "-skip", "TestGuestCrashSet", "./lab"}},
+	{name: "lab", args: []string{"-run", guestTests, "-skip", "TestGuestCrashSet|TestGuestUnits", "./lab"}},
 }
 
 // turns is how many days it takes until every stage has had its turn.
@@ -84,7 +85,7 @@ func today(now time.Time) int { return int(now.Unix()/(24*60*60)%turns) + 1 }
 // kernelFolders hold what depends on the kernel's version.
 var kernelFolders = []string{"dm", "fsfreeze", "hooks/child", "cmd/fermata-provider-btrfs", "cmd/fermata-provider-array"}
 
-// guestTests are the lab's own tests that boot guests, from the host.
+// guestTests are the lab's own tests that boot guests, from the host, or have programs of other systems run there.
 const guestTests = "^TestGuest"
 
 // kinds are tests of the whole daemon over the kinds of volumes that the others leave out.

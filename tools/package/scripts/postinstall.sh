@@ -9,13 +9,6 @@ configure) if [ -n "${2:-}" ]; then upgrade=yes; else upgrade=no; fi ;;
 *) exit 0 ;;
 esac
 
-# A daemon that does something for somebody, or has a set mounted for a backup, is left in peace.
-busy() {
-	if grep -q ' /run/fermata/exec/' /proc/self/mounts; then return 0; fi
-	if fermata status --json 2>/dev/null | grep -q '"running":'; then return 0; fi
-	fermata job list --json 2>/dev/null | grep -q '"state": "running"'
-}
-
 if [ -e /usr/lib/sysusers.d/fermata.conf ]; then systemd-sysusers fermata.conf; fi
 systemd-tmpfiles --create fermata.conf || :
 journalctl --update-catalog >/dev/null 2>&1 || :
@@ -42,12 +35,17 @@ if [ "$upgrade" = no ]; then
 fi
 
 systemctl is-active --quiet fermatad.service || exit 0
+# What a restart would end comes to its own end first. A daemon that cannot be asked does nothing for anybody.
+busy() {
+	doing=$(fermata status --busy restart 2>/dev/null)
+	[ $? -eq 75 ]
+}
 tries=0
 while busy; do
-	if [ $tries = 0 ]; then echo "fermata: waiting for what is being done (fermata job list)"; fi
+	if [ $tries = 0 ]; then printf 'fermata: waiting for what is being done:\n%s\n' "$doing"; fi
 	tries=$((tries + 1))
 	if [ $tries -gt "${FERMATA_UPGRADE_WAIT:-600}" ]; then
-		echo "fermata: something is still being done: the daemon goes on as it was. Restart it later: systemctl try-restart fermata-guard fermatad" >&2
+		printf 'fermata: something is still being done:\n%s\nfermata: the daemon goes on as it was. Restart it later: systemctl try-restart fermata-guard fermatad\n' "$doing" >&2
 		exit 0
 	fi
 	sleep 1

@@ -9,28 +9,25 @@ remove | 0) ;;
 esac
 if ! [ -d /run/systemd/system ]; then exit 0; fi
 
-# A daemon that does something for somebody, or has a set mounted for a backup, is left in peace.
+# Nothing goes from under who uses it. A daemon that has ended because nobody needed it is started to answer; one that cannot be asked
+# does nothing for anybody.
 busy() {
-	if grep -q ' /run/fermata/exec/' /proc/self/mounts; then return 0; fi
-	if fermata status --json 2>/dev/null | grep -q '"running":'; then return 0; fi
-	fermata job list --json 2>/dev/null | grep -q '"state": "running"'
+	doing=$(fermata status --busy stop 2>/dev/null)
+	[ $? -eq 75 ]
 }
-
-if systemctl is-active --quiet fermatad.service; then
-	tries=0
-	while busy; do
-		if [ $tries = 0 ]; then echo "fermata: waiting for what is being done (fermata job list)"; fi
-		tries=$((tries + 1))
-		if [ $tries -gt "${FERMATA_UPGRADE_WAIT:-600}" ]; then
-			echo "fermata: not removed: something is being done (see fermata job list), or fermata exec uses a set. Try again later" >&2
-			exit 1
-		fi
-		sleep 1
-	done
-	sets=$(fermata snapshot list --quiet 2>/dev/null | wc -l)
-	if [ "$sets" -gt 0 ]; then
-		echo "fermata: $sets snapshot set(s) stay, with all their space. To find them without Fermata: lvs -o+lv_tags | grep fermata" >&2
+tries=0
+while busy; do
+	if [ $tries = 0 ]; then printf 'fermata: waiting for what is being done, and for sets to be unmounted:\n%s\n' "$doing"; fi
+	tries=$((tries + 1))
+	if [ $tries -gt "${FERMATA_UPGRADE_WAIT:-600}" ]; then
+		printf 'fermata: not removed:\n%s\nfermata: try again later, or end it: fermata snapshot umount, fermata job cancel\n' "$doing" >&2
+		exit 1
 	fi
+	sleep 1
+done
+sets=$(fermata snapshot list --quiet 2>/dev/null | wc -l)
+if [ "$sets" -gt 0 ]; then
+	echo "fermata: $sets snapshot set(s) stay, with all their space. To find them without Fermata: lvs -o+lv_tags | grep fermata" >&2
 fi
 systemctl stop 'fermata-policy@*.timer' fermata-textfile.timer || :
 systemctl disable --now fermatad.service fermata-exporter.service fermata-exporter.socket fermata-textfile.timer >/dev/null 2>&1 || :
