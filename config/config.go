@@ -101,7 +101,7 @@ func build(dir string, files sources) (*Config, error) {
 
 	c.Providers = folder(c, "provider", files.providers, providerSchema,
 		func(name string) Provider { return Provider{Name: name} },
-		func(p *Provider, file string) string { p.File = file; return p.Name },
+		func(p *Provider, s source) string { p.File = s.path; return p.Name },
 		checkProvider(files.programs))
 	for _, name := range providerNames() {
 		if _, err := c.Provider(name); errors.Is(err, ErrUnknown) {
@@ -111,11 +111,11 @@ func build(dir string, files sources) (*Config, error) {
 	c.plugins(files.programs)
 	c.Writers = folder(c, "writer", files.writers, writerSchema,
 		defaultWriter,
-		func(w *Writer, file string) string { w.File = file; return w.Name },
+		func(w *Writer, s source) string { w.File = s.path; return w.Name },
 		checkWriter)
 	c.Policies = folder(c, "policy", files.policies, policySchema,
 		func(name string) Policy { return defaultPolicy(name, c.Daemon.Limits.Limits) },
-		func(p *Policy, file string) string { p.File = file; return p.Name },
+		func(p *Policy, s source) string { p.File, p.Changed = s.path, s.changed; return p.Name },
 		c.checkPolicy)
 
 	c.Problems.sort()
@@ -128,13 +128,13 @@ func build(dir string, files sources) (*Config, error) {
 // folder reads the files of one .d folder: begin makes the defaults for a file's base name, sign
 // notes the file in a value and tells its name, check looks at the value as a whole.
 func folder[T any](c *Config, kind string, files []source, schema reader[T],
-	begin func(string) T, sign func(*T, string) string, check func(*decoder, *T)) map[string]T {
+	begin func(string) T, sign func(*T, source) string, check func(*decoder, *T)) map[string]T {
 	values, disabled, defined := map[string]T{}, map[string]Problem{}, map[string]string{}
 	for _, s := range files {
 		base := strings.TrimSuffix(filepath.Base(s.path), ".yaml")
 		value := begin(base)
 		d := decode(s, schema, &value)
-		name := sign(&value, s.path)
+		name := sign(&value, s)
 		if !d.unread {
 			check(d, &value)
 			if !d.has("name") && !d.broken("name") {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/fermata-project/fermata/config/ownership"
 )
@@ -19,9 +20,10 @@ const maxFiles = 1000
 
 // source is one file as read, or the reason why not.
 type source struct {
-	path string
-	data []byte
-	err  error
+	path    string
+	data    []byte
+	changed time.Time // here, rather than where it was copied from
+	err     error
 }
 
 // sources are all files of a configuration, those of a folder in the order of their names.
@@ -111,6 +113,9 @@ func (r *fileReader) file(path string, distrust error) source {
 	}
 	if s.err != nil {
 		return s
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		s.changed = time.Unix(st.Ctim.Unix())
 	}
 	s.data, err = io.ReadAll(io.LimitReader(f, maxFileSize+1))
 	switch {

@@ -235,3 +235,21 @@ func TestUntrustedPrograms(t *testing.T) {
 	}
 	check("mode 0777 lets others than root write")
 }
+
+// When a policy's file was changed is when it came to this host, not when it was written where it was copied from.
+func TestChanged(t *testing.T) {
+	began := time.Now().Add(-time.Second)
+	dir := t.TempDir()
+	path := filepath.Join(dir, "policies.d", "p.yaml")
+	write(t, path, "volumes: [/srv]\n")
+	if err := os.Chtimes(path, time.Unix(1, 0), time.Unix(1, 0)); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if at := c.Policies["p"].Changed; at.Before(began) || at.After(time.Now().Add(time.Second)) {
+		t.Errorf("changed %v", at)
+	}
+}

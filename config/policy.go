@@ -62,6 +62,7 @@ type Policy struct {
 	Retention   Retention         // which sets are kept
 	Labels      map[string]string // at most 64, for requesters to find sets by
 	File        string            // where it was read from
+	Changed     time.Time         // when that was changed last, on this host
 }
 
 // Retry says how often a set that failed by chance (a hold broken, a time-out) is tried again.

@@ -148,17 +148,25 @@ func (d *Daemon) Start(ctx context.Context) error {
 
 // refresh reads which sets exist from the providers' tags and the manifests.
 func (d *Daemon) refresh(ctx context.Context) error {
+	return d.refreshFrom(ctx, func(provider.Provider) bool { return true })
+}
+
+// refreshFrom is refresh that asks some providers only: what the others told last will do.
+func (d *Daemon) refreshFrom(ctx context.Context, asked func(provider.Provider) bool) error {
 	var snaps []provider.Snapshot
 	var errs []error
 	unheard := map[string]error{}
 	reading := provider.Reading(ctx)
 	for _, p := range d.o.Providers {
-		s, err := p.Snapshots(reading)
-		if err != nil { // one that cannot tell must not hide what the others tell
-			unheard[p.Name()] = fmt.Errorf("cannot list the snapshots: %w", err)
-			errs = append(errs, unheard[p.Name()])
+		listed, err := d.lastListed(p.Name())
+		if asked(p) {
+			listed, err = d.listOf(reading, p)
 		}
-		good, bad := catalog.WellFormed(d.lastListed(p.Name(), s, err))
+		if err != nil { // one that cannot tell must not hide what the others tell
+			unheard[p.Name()] = err
+			errs = append(errs, err)
+		}
+		good, bad := catalog.WellFormed(listed)
 		snaps, errs = append(snaps, good...), append(errs, bad)
 	}
 	c := catalog.Assemble(snaps, d.store.Load(), d.o.Machine)
@@ -179,14 +187,24 @@ func (d *Daemon) refreshAfter(ctx context.Context) error {
 	return d.refresh(ctx)
 }
 
-// lastListed is what a provider listed, now or when it last could.
-func (d *Daemon) lastListed(name string, now []provider.Snapshot, err error) []provider.Snapshot {
+// listOf asks a provider for its snapshots; those of when it last could tell, if it cannot.
+func (d *Daemon) listOf(ctx context.Context, p provider.Provider) ([]provider.Snapshot, error) {
+	snaps, err := p.Snapshots(ctx)
+	if err != nil {
+		last, _ := d.lastListed(p.Name())
+		return last, fmt.Errorf("cannot list the snapshots: %w", err)
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if err == nil {
-		d.listed[name] = now
-	}
-	return d.listed[name]
+	d.listed[p.Name()] = snaps
+	return snaps, nil
+}
+
+// lastListed is what a provider listed when it last could, and why it could not the last time.
+func (d *Daemon) lastListed(name string) ([]provider.Snapshot, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.listed[name], d.unheard[name]
 }
 
 // count is how many sets there are, copies under way included. It asks nobody.

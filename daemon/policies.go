@@ -19,6 +19,7 @@ func (d *Daemon) Policies() []api.Policy {
 		x := api.Policy{
 			Name: name, Description: p.Description, Volumes: p.Volumes, Writers: p.Writers,
 			Consistency: string(p.Consistency), Method: string(p.Method), Prunes: !p.Retention.Empty(), Schedule: p.Schedule.At, Interval: p.Schedule.Interval,
+			Changed: p.Changed.UTC(),
 		}
 		d.mu.Lock()
 		x.LastRun = d.runs[name]

@@ -12,31 +12,62 @@ import (
 type turn struct {
 	token   chan struct{}
 	waiting *atomic.Int32
+	listing chan struct{} // 1 deep: full while somebody only lists what there is
 }
 
 func newTurn() turn {
-	t := turn{token: make(chan struct{}, 1), waiting: new(atomic.Int32)}
+	t := turn{token: make(chan struct{}, 1), waiting: new(atomic.Int32), listing: make(chan struct{}, 1)}
 	t.token <- struct{}{}
 	return t
 }
 
-// take waits for its turn, or fails with class Busy if it must not wait. The turn ends when release is called.
+// take waits for its turn, or fails with class Busy if it must not wait. The turn ends when release is called. It begins after a
+// listing that is under way, which is done in a moment, and which nobody is told to try later for.
 func (t turn) take(ctx context.Context, failIfBusy bool) (release func(), err error) {
+	if err := t.takeToken(ctx, failIfBusy); err != nil {
+		return nil, err
+	}
 	release = func() { t.token <- struct{}{} }
 	select {
-	case <-t.token:
+	case t.listing <- struct{}{}:
+		<-t.listing
 		return release, nil
+	case <-ctx.Done():
+		release()
+		return nil, cancelledWaiting(ctx)
+	}
+}
+
+// list begins a listing unless somebody has the turn: nothing is changed until release is called. It is for one goroutine.
+func (t turn) list() (release func(), free bool) {
+	t.listing <- struct{}{}
+	release = func() { <-t.listing }
+	if len(t.token) == 0 {
+		release()
+		return nil, false
+	}
+	return release, true
+}
+
+func (t turn) takeToken(ctx context.Context, failIfBusy bool) error {
+	select {
+	case <-t.token:
+		return nil
 	default:
 	}
 	if failIfBusy {
-		return nil, api.Errorf(api.Busy, "another set is being taken or changed: try again later, or wait for your turn")
+		return api.Errorf(api.Busy, "another set is being taken or changed: try again later, or wait for your turn")
 	}
 	t.waiting.Add(1)
 	defer t.waiting.Add(-1)
 	select {
 	case <-t.token:
-		return release, nil
+		return nil
 	case <-ctx.Done():
-		return nil, api.Errorf(api.Cancelled, "cancelled while waiting for another set: %w", context.Cause(ctx))
+		return cancelledWaiting(ctx)
 	}
+}
+
+func cancelledWaiting(ctx context.Context) error {
+	return api.Errorf(api.Cancelled, "cancelled while waiting for another set: %w", context.Cause(ctx))
 }

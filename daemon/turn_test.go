@@ -49,6 +49,43 @@ func TestTurn(t *testing.T) {
 	}
 }
 
+// Who only lists has no turn: whoever takes it waits for the end of the listing, and is not told that it is busy.
+func TestListing(t *testing.T) {
+	q := newTurn()
+	done, free := q.list()
+	if !free {
+		t.Fatal("nobody has the turn")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if _, err := q.take(ctx, true); api.Of(err) != api.Cancelled {
+		t.Errorf("cancelled while it is listed: %v", err)
+	}
+	taken := make(chan func())
+	go func() {
+		release, err := q.take(t.Context(), true)
+		if err != nil {
+			t.Error(err)
+		}
+		taken <- release
+	}()
+	select {
+	case <-taken:
+		t.Error("the turn began before the end of the listing")
+	case <-time.After(20 * time.Millisecond):
+	}
+	done()
+	release := <-taken
+	if _, free := q.list(); free {
+		t.Error("listed although somebody has the turn")
+	}
+	release()
+	if done, free = q.list(); !free {
+		t.Fatal("nobody has the turn any more")
+	}
+	done()
+}
+
 // Whatever is asked for at once, one change happens at a time.
 func TestOneAtATime(t *testing.T) {
 	w := newWorld(t)

@@ -157,6 +157,7 @@ func serve(dir, run string) error {
 		}
 	}()
 	d.KeepPools(ctx)
+	d.FollowSets(ctx, groups.Looked())
 	for socket, document := range map[string]func(io.Writer) error{
 		feed.MetricsSocket: feed.Metrics(counted), feed.OverviewSocket: feed.Overview(d.Overview),
 	} {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"log/slog"
-	"time"
 
 	"github.com/fermata-project/fermata/config"
 	"github.com/fermata-project/fermata/daemon"
@@ -51,9 +50,12 @@ func newWatch(c *config.Config, control *dm.Control, events *dm.Events, changed 
 
 // newMetrics makes the daemon's metrics.
 func newMetrics(c *config.Config, d *daemon.Daemon, watch *pools.Watch, groups func() []pools.Group) *metrics.Metrics {
-	policies := map[string]time.Duration{}
+	policies := map[string]metrics.Policy{}
 	for name, p := range c.Policies {
-		policies[name] = p.Schedule.Interval
+		policies[name] = metrics.Policy{Interval: p.Schedule.Interval, Changed: p.Changed}
+	}
+	for name := range c.Disabled("policy") {
+		policies[name] = metrics.Policy{}
 	}
 	return metrics.New(metrics.Facts{
 		Version: version, Policies: policies, Pools: watch.State, Groups: groups,

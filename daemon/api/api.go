@@ -263,6 +263,8 @@ type Policy struct {
 	// Interval is the longest time between two runs by the schedule; 0 without one.
 	Interval time.Duration `json:"interval_ns,omitempty"`
 	Sets     int           `json:"sets"` // that exist, taken by this host
+	// Changed is when the policy's file was changed last.
+	Changed time.Time `json:"changed,omitzero"`
 	// Last is when the newest of them was taken that is not damaged.
 	Last time.Time `json:"last,omitzero"`
 	// LastRun is how the last request for a set of it ended, since the daemon started.

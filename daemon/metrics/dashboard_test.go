@@ -85,7 +85,7 @@ func TestDashboard(t *testing.T) {
 	}
 	// What others tell better: how many areas there are, the version, and what an alert is for.
 	exists["fermata_cow_areas"], exists["fermata_build_info"], exists["fermata_frozen_since_timestamp_seconds"] = true, true, true
-	exists["fermata_guard_released_timestamp_seconds"], exists["fermata_writer_failing"] = true, true
+	exists["fermata_guard_released_timestamp_seconds"], exists["fermata_writer_failing"], exists["fermata_policy_changed_timestamp_seconds"] = true, true, true
 	for name, shown := range exists {
 		if !shown && strings.HasPrefix(name, "fermata_") {
 			t.Errorf("%s is not shown", name)

@@ -20,14 +20,19 @@ import (
 // Facts are what is read at each scrape. None of them may wait for anything.
 type Facts struct {
 	Version string
-	// Policies are those that are configured, so that they are there before their first set, with the longest time between two
-	// runs by their schedule; 0 without one.
-	Policies map[string]time.Duration
+	// Policies are those that are configured, so that they are there before their first set.
+	Policies map[string]Policy
 	Sets     func() []api.Manifest
 	Pools    func() pools.State
 	Groups   func() []pools.Group
 	Frozen   func() daemon.Frozen
 	Problems func() int
+}
+
+// Policy is what is known of a policy beside its sets.
+type Policy struct {
+	Interval time.Duration // the longest time between two runs by its schedule; 0 without one
+	Changed  time.Time     // when its file was changed last; zero if it is disabled
 }
 
 // Metrics are a registry of their own.

@@ -48,7 +48,7 @@ func cow(name string, used uint64, level pools.Level, left pools.Left) pools.Poo
 func example() *Metrics {
 	never := pools.Left{Time: forecast.Never, Known: true}
 	m := New(Facts{
-		Version: "1.0", Policies: map[string]time.Duration{"db": 15 * time.Minute, "idle": 0},
+		Version: "1.0", Policies: map[string]Policy{"db": {15 * time.Minute, noon.Add(-time.Hour)}, "idle": {0, noon.Add(-time.Minute)}, "wrong": {}},
 		Sets: func() []api.Manifest {
 			return []api.Manifest{set("", 0, api.Complete), set("db", 1, api.Complete, "vg/s1"), set("db", 2, api.Complete, "vg/s2"), set("db", 3, api.Damaged, "vg/s3")}
 		},

@@ -30,6 +30,7 @@ var (
 	oldest     = gauge("snapshot_sets_oldest_timestamp_seconds", "When the oldest set was taken that exists.", "policy")
 	lastTaken  = gauge("policy_last_success_timestamp_seconds", "When the newest set was taken that exists and is not damaged; 0 if there is none.", "policy")
 	interval   = gauge("policy_interval_seconds", "The longest time between two runs by the policy's schedule; 0 without one.", "policy")
+	changed    = gauge("policy_changed_timestamp_seconds", "When the policy's file was changed last on this host.", "policy")
 	seen       = gauge("pools_seen_timestamp_seconds", "When pools and copy-on-write areas were looked at last.")
 	unseen     = gauge("pools_unseen", "1 if something kept the daemon from seeing all of them; see fermata status.")
 	poolSize   = gauge("pool_size_bytes", "Size of a thin pool's data or metadata.", "pool", "part")
@@ -48,7 +49,7 @@ var (
 
 // Describe tells what there can be.
 func (p present) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{info, problems, frozen, since, setCount, damaged, oldest, lastTaken, interval, seen, unseen,
+	for _, d := range []*prometheus.Desc{info, problems, frozen, since, setCount, damaged, oldest, lastTaken, interval, changed, seen, unseen,
 		poolSize, poolUsed, poolFull, poolLevel, groupSize, groupFree, groupLevel, groupSeen, cowCount, cowFill, cowFull, cowInvalid} {
 		out <- d
 	}
@@ -109,9 +110,12 @@ func (p present) collectSets(put putter, sets []api.Manifest) {
 		oldest, newest time.Time
 	}
 	sums := map[string]*sum{}
-	for policy, every := range p.Policies {
+	for policy, x := range p.Policies {
 		sums[policy] = &sum{}
-		put(interval, every.Seconds(), policy)
+		put(interval, x.Interval.Seconds(), policy)
+		if !x.Changed.IsZero() {
+			put(changed, seconds(x.Changed), policy)
+		}
 	}
 	for _, m := range sets { // oldest first
 		s := sums[m.Policy]

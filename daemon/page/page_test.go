@@ -379,3 +379,25 @@ func TestNotInTheDaemon(t *testing.T) {
 		}
 	}
 }
+
+// A policy without any set is late when its schedule would have made one since its file was written.
+func TestLate(t *testing.T) {
+	day := 24 * time.Hour
+	for _, c := range []struct {
+		name string
+		p    api.Policy
+		late string
+	}{
+		{"new", api.Policy{Interval: 30 * day, Changed: noon.Add(-32 * day)}, ""},
+		{"never", api.Policy{Interval: 30 * day, Changed: noon.Add(-34 * day)}, "34d 0h"},
+		{"edited since", api.Policy{Interval: day, Changed: noon.Add(-time.Hour), Last: noon.Add(-3 * day)}, "3d 0h"},
+		{"in time", api.Policy{Interval: day, Changed: noon.Add(-30 * day), Last: noon.Add(-day)}, ""},
+		{"without a schedule", api.Policy{Changed: noon.Add(-30 * day)}, ""},
+	} {
+		c.p.Name = "p"
+		got := warningsOf(&api.Overview{Time: noon, PoolsSeen: noon, Policies: []api.Policy{c.p}}, nil, noon)
+		if c.late == "" && len(got) > 0 || c.late != "" && (len(got) != 1 || !strings.Contains(got[0].Text, "younger than "+c.late)) {
+			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package page
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -65,7 +66,8 @@ func warningsOf(o *api.Overview, err error, now time.Time) []warning {
 		case run != nil && run.Error != "":
 			add(outcomeLevel(run.Outcome) == "critical", "The last request by policy %s made no set: %s.", p.Name, run.Error)
 		}
-		if since := now.Sub(p.Last); p.Interval > 0 && !p.Last.IsZero() && since > late(p.Interval) {
+		last := cmp.Or(p.Last, p.Changed)
+		if since := now.Sub(last); p.Interval > 0 && !last.IsZero() && since > late(p.Interval) {
 			add(true, "Policy %s has no good set that is younger than %s.", p.Name, human.Roughly(since))
 		}
 	}
@@ -93,8 +95,7 @@ func warningsOf(o *api.Overview, err error, now time.Time) []warning {
 	return all
 }
 
-// late is how old the newest set of a policy with a schedule may be, as in the alert FermataPolicyStale. That one also tells of
-// a policy which has been there for long without any; how long, the daemon does not know.
+// late is how old the newest set of a policy with a schedule may be, or its file if there is none, as in the alert FermataPolicyStale.
 func late(interval time.Duration) time.Duration { return interval + interval/10 + 15*time.Minute }
 
 // verdict is all of it in a few words.

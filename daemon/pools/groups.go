@@ -13,6 +13,7 @@ import (
 
 	"github.com/fermata-project/fermata/dm"
 	"github.com/fermata-project/fermata/dm/lvm/metadata"
+	"github.com/fermata-project/fermata/dm/provider"
 )
 
 // GroupSource tells of volume groups: dm.Control, and metadata.Open.
@@ -35,9 +36,10 @@ const (
 // Group is what is known of a volume group.
 type Group struct {
 	Name, UUID string
-	Size, Free uint64 // bytes
-	Used       bool   // space is taken from it; if not, it is ok however full it is
-	Level      Level  // ok, warning or critical: that a group is full breaks nothing
+	Marks      map[string]provider.Mark // of Fermata's snapshots in it, by name: vg/lv
+	Size, Free uint64                   // bytes
+	Used       bool                     // space is taken from it; if not, it is ok however full it is
+	Level      Level                    // ok, warning or critical: that a group is full breaks nothing
 	Reason     string
 	Since      time.Time // of the level
 	Seen       time.Time // when it was read last
@@ -63,6 +65,7 @@ type GroupWatch struct {
 	log     *slog.Logger
 
 	state   atomic.Pointer[[]Group]
+	looked  chan struct{}            // 1 deep: there is a new state
 	tracked map[string]*trackedGroup // by UUID
 }
 
@@ -88,7 +91,8 @@ const (
 // NewGroupWatch makes a watch of volume groups; Run runs it. Concern says which ones, quiet whether they may be read now. Report is
 // called with each change of level: it must not block.
 func NewGroupWatch(source GroupSource, events Events, at Thresholds, concern func([]dm.Group) map[string]Concern, quiet func() bool, report func(GroupChange), log *slog.Logger) *GroupWatch {
-	return &GroupWatch{source: source, events: events, at: at, concern: concern, quiet: quiet, report: report, log: log, tracked: map[string]*trackedGroup{}}
+	return &GroupWatch{source: source, events: events, at: at, concern: concern, quiet: quiet, report: report, log: log,
+		looked: make(chan struct{}, 1), tracked: map[string]*trackedGroup{}}
 }
 
 // Groups are what was seen last, by name. It never waits.
@@ -98,6 +102,9 @@ func (w *GroupWatch) Groups() []Group {
 	}
 	return nil
 }
+
+// Looked tells of each new state, to one listener. States that come faster than it listens are told of once.
+func (w *GroupWatch) Looked() <-chan struct{} { return w.looked }
 
 // Run watches until ctx ends. It runs once.
 func (w *GroupWatch) Run(ctx context.Context) error {
@@ -172,7 +179,7 @@ func (w *GroupWatch) look(ctx context.Context, groups []dm.Group) {
 		here[g.UUID] = true
 		t := w.tracked[g.UUID]
 		if t == nil {
-			t = &trackedGroup{Group: Group{UUID: g.UUID, Name: g.Name, Since: time.Now()}, newest: metadata.NewNewest(w.source.Open)}
+			t = &trackedGroup{Group: Group{UUID: g.UUID, Name: g.Name, Since: time.Now()}, newest: metadata.NewNewest(w.source.Open, provider.Marks)}
 			w.tracked[g.UUID] = t
 		}
 		t.Used = concern[g.UUID] == Used
@@ -189,6 +196,10 @@ func (w *GroupWatch) look(ctx context.Context, groups []dm.Group) {
 	}
 	slices.SortFunc(state, func(a, b Group) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.UUID, b.UUID)) })
 	w.state.Store(&state)
+	select {
+	case w.looked <- struct{}{}:
+	default:
+	}
 }
 
 var errHangs = fmt.Errorf("its disks have not answered for %v", groupHangs)
@@ -231,12 +242,24 @@ func (w *GroupWatch) note(t *trackedGroup, g metadata.Group, err error) {
 		return
 	}
 	was := t.Level
+	t.Marks = marks(g)
 	t.Name, t.Size, t.Free, t.Seen, t.Err = g.Name, g.Extents*g.Extent, g.Free*g.Extent, time.Now(), nil
 	t.Level, t.Reason = judgeGroup(was, t.Group, w.at)
 	if t.Level != was {
 		t.Since = time.Now()
 		w.report(GroupChange{Group: t.Group, Was: was})
 	}
+}
+
+// marks are those of a group's volumes.
+func marks(g metadata.Group) map[string]provider.Mark {
+	out := map[string]provider.Mark{}
+	for name, tags := range g.Tags {
+		if m, ok := provider.MarkOf(tags); ok {
+			out[g.Name+"/"+name] = m
+		}
+	}
+	return out
 }
 
 // judgeGroup says at which level a group is that was at one.

@@ -9,6 +9,7 @@ import (
 	"hash/crc32"
 	"io"
 	"log/slog"
+	"maps"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/fermata-project/fermata/dm"
 	"github.com/fermata-project/fermata/dm/lvm/metadata"
+	"github.com/fermata-project/fermata/dm/provider"
 )
 
 // groupHost is a source of volume groups, and its events.
@@ -80,9 +82,9 @@ func (h *groupHost) Wait(ctx context.Context) error {
 }
 
 // write puts the metadata of a group of 100 extents of 4 MiB on a disk.
-func (h *groupHost) write(dev dm.Dev, name, uuid string, seqno, used int) {
+func (h *groupHost) write(dev dm.Dev, name, uuid string, seqno, used int, more ...string) {
 	text := fmt.Sprintf(`%s {id="%s" seqno=%d extent_size=8192 physical_volumes {pv0 {status=["ALLOCATABLE"] pe_count=100}} `+
-		`logical_volumes {a {segment1 {extent_count=%d stripe_count=1 stripes=["pv0",0]}}}}`, name, uuid, seqno, used)
+		`logical_volumes {a {segment1 {extent_count=%d stripe_count=1 stripes=["pv0",0]}} %s}}`, name, uuid, seqno, used, strings.Join(more, " "))
 	sum := func(b []byte) uint32 { return ^crc32.Update(^uint32(0xf597a6cf), crc32.IEEETable, b) }
 	d := make([]byte, 16384)
 	put, put32 := binary.LittleEndian.PutUint64, binary.LittleEndian.PutUint32
@@ -167,6 +169,27 @@ func TestGroups(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		if got := w.Groups(); len(got) != 1 {
 			t.Errorf("of a group that is gone: %+v", got)
+		}
+	})
+}
+
+// Fermata's snapshots in a group are known, and each look is told of.
+func TestGroupMarks(t *testing.T) {
+	watchedGroups(t, func(h *groupHost, w *GroupWatch, changes func() string, quiet *atomic.Bool) {
+		<-w.Looked()
+		h.write(1, "vg", "a-b", 6, 50, `s {tags=["fermata.set=one", "fermata.policy=p"]}`, `x {tags=["backup"]}`,
+			`r {tags=["fermata.scratch", "fermata.set=one"]}`, `h {tags=["fermata.armed", "fermata.set=two"]}`)
+		h.event <- struct{}{}
+		time.Sleep(2 * time.Second)
+		<-w.Looked()
+		want := map[string]provider.Mark{"vg/s": {Set: "one"}, "vg/r": {Set: "one", Scratch: true}, "vg/h": {Set: "two", Armed: true}}
+		if got := w.Groups()[1].Marks; !maps.Equal(got, want) {
+			t.Errorf("%v", got)
+		}
+		h.write(2, "new", "a-b", 7, 50, `s {tags=["fermata.set=one"]}`)
+		time.Sleep(2 * time.Minute)
+		if got := w.Groups()[0].Marks; !maps.Equal(got, map[string]provider.Mark{"new/s": {Set: "one"}}) {
+			t.Errorf("renamed, with less in it: %v", got)
 		}
 	})
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/fermata-project/fermata/daemon/forecast"
 	"github.com/fermata-project/fermata/dm"
+	"github.com/fermata-project/fermata/dm/provider"
 )
 
 // Source tells of devices that fill up: dm.Spaces.
@@ -29,7 +30,7 @@ type Events interface {
 
 // Pool is what is known of a pool or a copy-on-write area.
 type Pool struct {
-	Name string // vg/lv, or the device's name where it is not LVM's
+	Name string // vg/lv, or as provider dm calls its snapshot, or the device's name
 	dm.Space
 	Level  Level // the worst of Parts
 	Parts  Parts
@@ -313,6 +314,9 @@ func left(s *forecast.Series, now time.Duration, f dm.Fill) Left {
 }
 
 func name(s dm.Space) string {
+	if own, ok := provider.DMSnapshot(s.Device, s.UUID); ok {
+		return own
+	}
 	if vg, lv, layer, ok := dm.SplitLVMName(s.Device); ok && (layer == "" || layer == "tpool") {
 		return vg + "/" + lv
 	}

@@ -425,3 +425,19 @@ func BenchmarkLook(b *testing.B) {
 		w.publish(w.due())
 	}
 }
+
+// A pool is called as its users call it, a snapshot as its set's manifest does.
+func TestName(t *testing.T) {
+	for _, c := range []struct{ device, uuid, want string }{
+		{"vg-pool-tpool", "LVM-abcd-tpool", "vg/pool"},
+		{"my--vg-a.1", "LVM-abcd", "my-vg/a.1"},
+		{"plain", "", "plain"},
+		{"fermata@vg-data.1", "FERMATA-snap-253:0-1", "vg-data.1"},
+		{"fermata@data.1", "FERMATA-snap-253:0-1", "data.1"},
+		{"fermata@x", "OTHER", "fermata@x"},
+	} {
+		if got := name(dm.Space{Device: c.device, UUID: c.uuid}); got != c.want {
+			t.Errorf("%s: %s, want %s", c.device, got, c.want)
+		}
+	}
+}

@@ -26,6 +26,12 @@ const (
 
 func realName(origin dm.Dev) string { return ownName + origin.String() + "-real" }
 
+// DMSnapshot is what provider DM calls the snapshot whose device this is; ok is false if it is none of its snapshots.
+func DMSnapshot(device, uuid string) (name string, ok bool) {
+	name, ok = strings.CutPrefix(device, ownName)
+	return name, ok && strings.HasPrefix(uuid, snapUUID)
+}
+
 // originOf reads the origin's device number from the uuid of a device of ours.
 func originOf(uuid string) (dm.Dev, bool) {
 	for _, kind := range []string{realUUID, snapUUID, cowUUID} {

@@ -93,6 +93,12 @@ func (p *lvmVolumes) Mark(ctx context.Context, snaps []Snapshot) error {
 	return p.lvm.ChangeTags(ctx, namesOf(finished), add, remove)
 }
 
+// GroupOf is the first part of its name.
+func (p *lvmVolumes) GroupOf(s Snapshot) string {
+	vg, _, _ := strings.Cut(s.Name, "/")
+	return vg
+}
+
 // InUse asks the kernel how often the volume is open.
 func (p *lvmVolumes) InUse(s Snapshot) (bool, error) {
 	return isOpen(p.control.Info(dm.ByName(deviceName(s.Name))))

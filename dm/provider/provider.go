@@ -215,6 +215,12 @@ type Occupier interface {
 	InUse(s Snapshot) (bool, error)
 }
 
+// Grouped is a provider whose snapshots are volumes of LVM's, which anybody may remove or rename there.
+type Grouped interface {
+	// GroupOf is the volume group that a snapshot is in.
+	GroupOf(s Snapshot) string
+}
+
 // Usager is a provider whose snapshots each have a copy-on-write area that can overflow.
 type Usager interface {
 	// Usage asks the kernel, and runs no command.

@@ -141,6 +141,26 @@ func parseTags(tags []string) (s Snapshot, ok bool) {
 	return s, ok
 }
 
+// Mark is what decides how a snapshot of LVM's is listed, as LVM's own metadata tell it.
+type Mark struct {
+	Set            string
+	Armed, Scratch bool
+}
+
+// Marks reports whether a tag is part of a mark.
+func Marks(t string) bool {
+	return t == tagArmed || t == tagScratch || strings.HasPrefix(t, tagPrefix+"set=")
+}
+
+// MarkOf is the mark that tags make; ok is false if they are none of ours.
+func MarkOf(tags []string) (m Mark, ok bool) {
+	s, ok := parseTags(tags)
+	return s.Mark(), ok
+}
+
+// Mark is that of a listed snapshot.
+func (s Snapshot) Mark() Mark { return Mark{s.Set.ID, s.Armed, s.Scratch} }
+
 // continued is what a value's further tags hold: see longTag. A disk from elsewhere may have very many.
 func continued(values map[string]string, key string) string {
 	var b strings.Builder

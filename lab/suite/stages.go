@@ -66,7 +66,7 @@ var stages = []stage{
 	{name: "broken holds 6.1", turn: 8, kernel: "6.1", systemd: true, tests: "TestBrokenHolds"},
 	{name: "services 6.1", turn: 5, kernel: "6.1", systemd: true, tests: "TestServiceWriter|TestUnitWriter"},
 	{name: "recover 6.1", turn: 5, kernel: "6.1", systemd: true, tests: "TestRecover"},
-	{name: "pools that fill up 6.1", turn: 10, kernel: "6.1", systemd: true, tests: "TestActs|TestDmeventd"},
+	{name: "pools that fill up 6.1", turn: 10, kernel: "6.1", systemd: true, tests: "TestActs|TestDmeventd|TestOutside|TestInUse"},
 	{name: "pools that fill up 6.12", turn: 1, kernel: "6.12", systemd: true, args: []string{"-run", acts, "./lab/system"}},
 	{name: "pools that fill up 5.10", turn: 7, kernel: "5.10", systemd: true, args: []string{"-run", acts, "./lab/system"}},
 	{name: "recipes 6.1", turn: 10, kernel: "6.1", folders: []string{"hooks"}},

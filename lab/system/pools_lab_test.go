@@ -156,19 +156,21 @@ func TestPools(t *testing.T) {
 	}
 	must(t, "status") // the bus starts it again
 
-	// Others rename and remove what is watched.
-	for _, m := range sets(t) {
-		must(t, "snapshot", "delete", m.ID)
-	}
+	// Others rename and remove what is watched, and what sets are made of.
 	labtest.Run(t, "umount", v.Point)
 	labtest.Run(t, "vgrename", "-qq", "vg", "vg2")
 	is(t, `fermata_pool_level{level="ok",pool="vg2/pool"}`, 1)
 	groupAsLVM(t, "vg2")
+	eventually(t, "the set's new name", func() bool { return strings.Contains(journal(t), "snapshots are listed anew") })
+	if list := sets(t); len(list) != 1 || list[0].State != api.Complete {
+		t.Errorf("after the group was renamed: %+v", list)
+	}
 	if got := metrics(t); strings.Contains(got, `"vg/pool"`) {
 		t.Errorf("a pool that was renamed is still there:\n%s", got)
 	}
 	labtest.Run(t, "lvremove", "-qq", "-ff", "-y", "vg2/pool")
 	eventually(t, "the pool is forgotten", func() bool { return !strings.Contains(metrics(t), "/pool\"") })
+	is(t, `fermata_snapshot_sets{policy="db"}`, 0)
 	labtest.Run(t, "vgrename", "-qq", "vg2", "vg")
 }
 

@@ -17,15 +17,17 @@ type Group struct {
 	// Extent is the size of an extent in bytes; Extents are all, Free those that no volume has and that may be given to one: on physical
 	// volumes that are there and allocatable.
 	Extent, Extents, Free uint64
+	// Tags are those of logical volumes that were asked for, by the volume's name: never changed, and shared.
+	Tags map[string][]string
 }
 
-// Group reads the text.
-func (t Text) Group(r io.ReaderAt) (Group, error) {
+// Group reads the text, and those tags that are wanted; nil: none.
+func (t Text) Group(r io.ReaderAt, wanted func(tag string) bool) (Group, error) {
 	text, err := t.read(r)
 	if err != nil {
 		return Group{}, err
 	}
-	return parse(text)
+	return parse(text, wanted)
 }
 
 // volume is a physical volume.
@@ -38,6 +40,7 @@ type volume struct {
 // reading gathers what the text says.
 type reading struct {
 	group   Group
+	wanted  func(tag string) bool
 	volumes map[string]*volume
 	segment segment
 	under   string // the segment's path
@@ -51,8 +54,8 @@ type segment struct {
 }
 
 // parse reads the text of a volume group.
-func parse(text []byte) (Group, error) {
-	r := &reading{volumes: map[string]*volume{}}
+func parse(text []byte, wanted func(tag string) bool) (Group, error) {
+	r := &reading{wanted: wanted, volumes: map[string]*volume{}}
 	err := walk(text, r.assign)
 	if err == nil {
 		err = r.close()
@@ -102,6 +105,8 @@ func (r *reading) assign(path [][]byte, key []byte, values []value) error {
 		return r.ofGroup(string(key), values)
 	case len(path) == 3 && string(path[1]) == "physical_volumes":
 		return r.ofVolume(string(path[2]), string(key), values)
+	case len(path) == 3 && string(path[1]) == "logical_volumes" && string(key) == "tags":
+		r.tags(string(path[2]), values)
 	case len(path) == 4 && string(path[1]) == "logical_volumes":
 		if under := string(path[2]) + "/" + string(path[3]); under != r.under {
 			if err := r.close(); err != nil {
@@ -145,6 +150,18 @@ func (r *reading) ofVolume(name, key string, values []value) (err error) {
 		v.missing = v.missing || has(values, "MISSING")
 	}
 	return err
+}
+
+// tags keeps those of a logical volume that are wanted.
+func (r *reading) tags(name string, values []value) {
+	for _, v := range values {
+		if v.string && r.wanted != nil && r.wanted(string(v.text)) {
+			if r.group.Tags == nil {
+				r.group.Tags = map[string][]string{}
+			}
+			r.group.Tags[name] = append(r.group.Tags[name], string(v.text))
+		}
+	}
 }
 
 func (r *reading) ofSegment(key string, values []value) (err error) {

@@ -30,7 +30,7 @@ func newest(t testing.TB, disks ...string) (g Group) {
 			t.Logf("%s: %v", path, err)
 		}
 		for _, text := range texts {
-			got, err := text.Group(d)
+			got, err := text.Group(d, nil)
 			if err != nil {
 				t.Errorf("%s: %v", path, err)
 			}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -58,18 +59,18 @@ func read(r io.ReaderAt) (Group, error) {
 	if err != nil {
 		return Group{}, err
 	}
-	return texts[0].Group(r)
+	return texts[0].Group(r, nil)
 }
 
 func TestRead(t *testing.T) {
 	text := example(t)
-	want, err := parse([]byte(text))
+	want, err := parse([]byte(text), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, offset := range []uint64{512, 1024, 65536 - 512, 65536 - 1536} { // the last two go round the end
 		got, err := read(disk(text, offset, 65536))
-		if err != nil || got != want {
+		if err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("at %d: %+v, %v", offset, got, err)
 		}
 	}
@@ -155,7 +156,7 @@ func TestParse(t *testing.T) {
 		{name: "a list for a number", text: `vg {seqno=[1,2]}`, wrong: "up to"},
 		{name: "more than there is", text: head + pv + `} logical_volumes { a {segment1 {extent_count=101 stripe_count=1 stripes=["pv0",0]}}}}`, wrong: "101 of 100"},
 	} {
-		g, err := parse([]byte(c.text))
+		g, err := parse([]byte(c.text), nil)
 		switch {
 		case c.wrong != "":
 			if !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), c.wrong) {
@@ -167,13 +168,27 @@ func TestParse(t *testing.T) {
 	}
 }
 
+// Tags are kept if they are wanted, of logical volumes alone.
+func TestTags(t *testing.T) {
+	text := `vg {id="a-b" seqno=7 extent_size=8192 tags=["x"] physical_volumes {pv0 {pe_count=9 tags=["x"]}} logical_volumes {` +
+		`a {tags=["x", "y", "x.1"] segment1 {tags=["x"] extent_count=2 stripe_count=1 stripes=["pv0",0]}} b {tags=["y"]} c {} d {tags=["x"]}}}`
+	wanted := func(tag string) bool { return strings.HasPrefix(tag, "x") }
+	g, err := parse([]byte(text), wanted)
+	if want := map[string][]string{"a": {"x", "x.1"}, "d": {"x"}}; err != nil || !reflect.DeepEqual(g.Tags, want) {
+		t.Errorf("%v, %v", g.Tags, err)
+	}
+	if g, err := parse([]byte(text), nil); err != nil || g.Tags != nil {
+		t.Errorf("none are wanted: %v, %v", g.Tags, err)
+	}
+}
+
 const small = `vg {id="a-b" seqno=7 extent_size=8192 physical_volumes {pv0 {pe_count=9}} logical_volumes {a {segment1 {extent_count=2 stripe_count=2 stripes=["pv0",0]}}}}`
 
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(example(f)))
 	f.Add([]byte(small))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		if g, err := parse(text); err == nil && (g.Free > g.Extents || g.Name == "") {
+		if g, err := parse(text, nil); err == nil && (g.Free > g.Extents || g.Name == "") {
 			t.Errorf("%+v", g)
 		}
 	})
@@ -195,7 +210,7 @@ func FuzzDisk(f *testing.F) {
 			return
 		}
 		for _, text := range texts {
-			if g, err := text.Group(r); err == nil && g.Free > g.Extents {
+			if g, err := text.Group(r, nil); err == nil && g.Free > g.Extents {
 				t.Errorf("%+v", g)
 			}
 		}

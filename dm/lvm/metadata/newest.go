@@ -17,8 +17,9 @@ type Disk interface {
 // Newest reads a volume group from its physical volumes, and a text only if it changed since the last time: to look again
 // costs a few KiB. It serves one goroutine at a time.
 type Newest struct {
-	open  func(dm.Dev) (Disk, error)
-	known map[area]copied
+	open   func(dm.Dev) (Disk, error)
+	wanted func(tag string) bool
+	known  map[area]copied
 }
 
 // area is a metadata area.
@@ -33,9 +34,9 @@ type copied struct {
 	group Group
 }
 
-// NewNewest makes one that opens disks by open: Open.
-func NewNewest(open func(dm.Dev) (Disk, error)) *Newest {
-	return &Newest{open: open, known: map[area]copied{}}
+// NewNewest makes one that opens disks by open: Open. Of tags it keeps those that are wanted; nil: none.
+func NewNewest(open func(dm.Dev) (Disk, error), wanted func(tag string) bool) *Newest {
+	return &Newest{open: open, wanted: wanted, known: map[area]copied{}}
 }
 
 // Read reads the group with a UUID (without hyphens) from its disks. A disk that has no metadata, or an old one, or cannot be
@@ -79,7 +80,7 @@ func (n *Newest) disk(dev dm.Dev) (groups []Group, err error) {
 			groups = append(groups, was.group)
 			continue
 		}
-		g, textErr := t.Group(d)
+		g, textErr := t.Group(d, n.wanted)
 		if textErr != nil {
 			err = errors.Join(err, textErr)
 			continue
