@@ -176,6 +176,6 @@ func (p *lvmVolumes) Autoextended(ctx context.Context, name string) (bool, error
 
 // PoolOf reads a thin volume's table.
 func (p *Thin) PoolOf(v Volume) (dm.Dev, error) {
-	t, err := p.table(v.Dev)
+	t, _, err := p.table(v.Dev)
 	return t.Pool, err
 }

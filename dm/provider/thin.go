@@ -44,22 +44,23 @@ func (p *Thin) Claim(v Volume) (Claim, error) {
 	if err != nil {
 		return Claim{}, err
 	}
-	if _, err := p.table(v.Dev); err != nil {
+	if _, _, err := p.table(v.Dev); err != nil {
 		return Claim{}, err
 	}
 	return Claim{Name: name, Writes: true}, nil
 }
 
-// table reads where a thin volume lives.
-func (p *Thin) table(dev dm.Dev) (dm.ThinTable, error) {
+// table reads where a thin volume lives; live is its table as it stands.
+func (p *Thin) table(dev dm.Dev) (t dm.ThinTable, live dm.Target, err error) {
 	targets, _, err := p.control.Table(dm.ByDev(dev))
 	if err != nil {
-		return dm.ThinTable{}, err
+		return t, live, err
 	}
 	if len(targets) != 1 || targets[0].Type != "thin" {
-		return dm.ThinTable{}, errors.New("not a thin volume")
+		return t, live, errors.New("not a thin volume")
 	}
-	return dm.ParseThinTable(targets[0].Params)
+	t, err = dm.ParseThinTable(targets[0].Params)
+	return t, targets[0], err
 }
 
 // Mapped is how much of a thin volume has blocks in its pool, in bytes.
@@ -131,7 +132,7 @@ func (p *Thin) Admit(ctx context.Context, vols []Volume) error {
 		errs = append(errs, notShared(inventory, vols))
 	}
 	for _, v := range vols {
-		t, err := p.table(v.Dev)
+		t, _, err := p.table(v.Dev)
 		if err != nil {
 			errs = append(errs, err)
 			continue

@@ -51,6 +51,30 @@ func TestThinPools(t *testing.T) {
 		}
 		b.Others(t, o)
 	})
+	t.Run("an origin that was resized gives an armed set up", func(t *testing.T) { // the pool's transaction id does not tell
+		e := arm(t, "20261120T000000_0003")
+		labtest.Run(t, "lvextend", "-qq", "-y", "-L", "+8m", "ft-a/one")
+		if err := e.Lock(t.Context()); !errors.Is(err, provider.ErrChanged) {
+			t.Errorf("Lock: %v", err)
+		}
+		if err := errors.Join(e.Unlock(), e.Abort(t.Context())); err != nil {
+			t.Error(err)
+		}
+		b.Others(t, o)
+	})
+	t.Run("an origin that is resized after the capture costs no set", func(t *testing.T) {
+		e := arm(t, "20261120T000000_0004")
+		if err := errors.Join(e.Lock(t.Context()), e.Unlock()); err != nil {
+			t.Error(err)
+		}
+		labtest.Run(t, "lvextend", "-qq", "-y", "-L", "+8m", "ft-a/one")
+		if err := e.Verify(); err != nil {
+			t.Errorf("Verify: %v", err)
+		}
+		if err := e.Abort(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
 	t.Run("no lvm command changes a locked group", func(t *testing.T) {
 		e := arm(t, "20261120T000000_0002")
 		if err := e.Lock(t.Context()); err != nil {

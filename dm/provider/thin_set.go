@@ -21,7 +21,8 @@ type thinLoad struct {
 	*lvmMember
 	pool     dm.Dev
 	originID uint32
-	empty    string // the message that takes the thin device away
+	table    dm.Target // of the origin, before it was armed
+	empty    string    // the message that takes the thin device away
 }
 
 type thinPool struct {
@@ -33,7 +34,7 @@ type thinPool struct {
 func (p *Thin) Prepare(ctx context.Context, set Set, vols []Volume) (Enlistment, error) {
 	e := &thinSet{thin: p, lvmSet: lvmSet{lvmVolumes: &p.lvmVolumes, provider: p.Name(), remove: p.lvm.Remove}, pools: map[dm.Dev]*thinPool{}}
 	for _, v := range vols {
-		t, err := p.table(v.Dev)
+		t, live, err := p.table(v.Dev)
 		if err != nil {
 			return e, err
 		}
@@ -41,7 +42,7 @@ func (p *Thin) Prepare(ctx context.Context, set Set, vols []Volume) (Enlistment,
 		if err := p.lvm.CreateThinSnapshot(ctx, m.vg, m.lv, m.snapshot, true, tagsOf(p.host, set, v)...); err != nil {
 			return e, fmt.Errorf("cannot arm a snapshot of %s: %w", v.Name, err)
 		}
-		e.loads = append(e.loads, thinLoad{lvmMember: m, pool: t.Pool, originID: t.ID})
+		e.loads = append(e.loads, thinLoad{lvmMember: m, pool: t.Pool, originID: t.ID, table: live})
 	}
 	return e, e.load(ctx)
 }
@@ -86,8 +87,25 @@ func (e *thinSet) empty(ctx context.Context) (err error) {
 }
 
 // Lock takes LVM's locks of the volume groups, and looks whether somebody has changed a pool since it was armed: then the
-// thin device ids may not be ours any more.
-func (e *thinSet) Lock(ctx context.Context) error { return e.lock(ctx, e.unchanged) }
+// thin device ids may not be ours any more. Origins are looked at, too: a resize leaves the pool's transaction as it was, and
+// LVM's records of the snapshots with the old size.
+func (e *thinSet) Lock(ctx context.Context) error {
+	return e.lock(ctx, func() error { return errors.Join(e.unchanged(), e.sameOrigins()) })
+}
+
+// sameOrigins is only for as long as the lock is held: what becomes of an origin later is nothing to its snapshot.
+func (e *thinSet) sameOrigins() error {
+	for _, m := range e.loads {
+		_, live, err := e.thin.table(m.dev)
+		if err != nil {
+			return orChanged(err)
+		}
+		if live != m.table {
+			return fmt.Errorf("%w: its volume %s was resized, or has got another table", ErrChanged, m.name)
+		}
+	}
+	return nil
+}
 
 func (e *thinSet) unchanged() error {
 	for dev, pool := range e.pools {
