@@ -133,6 +133,34 @@ func TestDeviceLife(t *testing.T) {
 	}
 }
 
+// A device whose resume the kernel refuses, because of the table that it would make live, is resumed with its own.
+func TestReleaseWithABadTable(t *testing.T) {
+	c, d := open(t), disk(t, 0)
+	dev := create(t, c, "held", linear(2048, d, 0))
+	release := c.PrepareRelease(dev)
+	if err := release(); err != unix.EINVAL {
+		t.Errorf("not suspended: %v", err)
+	}
+	beyond := linear(2048, d, 1<<40) // a load does not look at the disk's size
+	do(t, c.Load(ByDev(dev), []Target{beyond}, false))
+	do(t, c.Suspend(ByDev(dev), SkipLockFS))
+	if err := c.PrepareResume(dev, SkipLockFS).Do(); !errors.Is(err, unix.EINVAL) {
+		t.Fatalf("resume: %v: the kernel takes the table", err)
+	}
+	do(t, c.Load(ByDev(dev), []Target{beyond}, false))
+	if err := release(); err != nil {
+		t.Errorf("release: %v", err)
+	}
+	if info, err := c.Info(ByDev(dev)); err != nil || info.Suspended {
+		t.Errorf("after the release: %+v, %v", info, err)
+		do(t, c.Resume(ByDev(dev), SkipLockFS))
+	}
+	table, _, err := c.Table(ByDev(dev))
+	if want := []Target{linear(2048, d, 0)}; err != nil || !reflect.DeepEqual(table, want) {
+		t.Errorf("table %v, %v; want %v", table, err, want)
+	}
+}
+
 func TestErrors(t *testing.T) {
 	c, d := open(t), disk(t, 0)
 	create(t, c, "taken", linear(2048, d, 0))
