@@ -50,18 +50,25 @@ func TestGenerate(t *testing.T) {
 [Unit]
 OnFailure=alert@%n.service
 
-fermata-policy@db.timer.d/50-schedule.conf:
+fermata-policy@db.timer:
 # Made of DIR/policies.d/db.yaml: fermata policy apply makes it anew.
+[Unit]
+Description=Snapshot sets of policy db
+
 [Timer]
-OnCalendar=
 OnCalendar=daily
 OnCalendar=*:0/15 UTC
 RandomizedDelaySec=30000000us
 Persistent=false
+AccuracySec=1s
 
-timers.target.wants/fermata-policy@db.timer -> /usr/lib/systemd/system/fermata-policy@.timer`
+timers.target.wants/fermata-policy@db.timer -> ../fermata-policy@db.timer`
 	if text := strings.Join(got, "\n"); text != want {
 		t.Errorf("got\n%s\nwant\n%s", text, want)
+	}
+	// What systemd could take for the timer of a policy that has become unreadable.
+	if _, err := os.Stat("../../systemd/fermata-policy@.timer"); err == nil {
+		t.Error("there is a template with a schedule that nobody chose")
 	}
 	if err := generate(filepath.Join(from, "none"), dir); err != nil {
 		t.Errorf("without a configuration: %v", err)

@@ -23,7 +23,8 @@ func policyApplyCommand(a *app) *cobra.Command {
 		Long: `Have systemd run the policies by the schedules that stand in their files: check the configuration, have systemd's
 generator make the timers anew, start those that are new, and stop those whose schedule is gone; then have the daemon,
 if it runs, read the configuration anew (config reload). Timers that somebody has enabled by hand stay. At boot all this
-happens by itself.
+happens by itself. A policy whose file cannot be read has no timer from the next boot or daemon-reload on; one that ran
+is failed then (systemctl --failed), until its file is mended and this is run.
 
 Exit status: 2 if the configuration has errors, and nothing is changed.`,
 		Example: "  fermata policy apply && systemctl list-timers 'fermata-policy@*'",
@@ -53,24 +54,19 @@ func (a *app) applySchedules(ctx context.Context) error {
 		return fmt.Errorf("cannot reach systemd: %w", err)
 	}
 	defer s.Close()
-	if err := s.ReloadContext(ctx); err != nil {
-		return fmt.Errorf("cannot have systemd's generators run: %w", err)
-	}
-	unread := a.reloadDaemon(ctx) // before a timer asks it for a policy that is new
 	result := applied{Timers: []string{}, Stopped: []string{}}
 	for _, name := range slices.Sorted(maps.Keys(c.Policies)) {
 		if len(c.Policies[name].Schedule.At) > 0 {
 			result.Timers = append(result.Timers, timers.Unit(name))
 		}
 	}
-	if result.Stopped, err = stale(ctx, s, result.Timers); err != nil {
+	if result.Stopped, err = stopStale(ctx, s, result.Timers); err != nil { // before their files go, which is a failure to systemd
 		return err
 	}
-	for _, unit := range result.Stopped {
-		if err := finished(ctx, unit, "stop", s.StopUnitContext); err != nil {
-			return err
-		}
+	if err := s.ReloadContext(ctx); err != nil {
+		return fmt.Errorf("cannot have systemd's generators run: %w", err)
 	}
+	unread := a.reloadDaemon(ctx) // before a timer asks it for a policy that is new
 	for _, unit := range result.Timers { // started anew: one that runs does not notice a new schedule
 		if err := finished(ctx, unit, "restart", s.RestartUnitContext); err != nil {
 			return err
@@ -95,24 +91,32 @@ func (a *app) reloadDaemon(ctx context.Context) error {
 	return nil
 }
 
-// stale are the timers that run, are not wanted, and that nobody has enabled.
-func stale(ctx context.Context, s *dbus.Conn, wanted []string) ([]string, error) {
-	units, err := s.ListUnitsByPatternsContext(ctx, []string{"active"}, []string{timers.Unit("*")})
+// stopStale stops the timers that run, or whose files have gone while they ran, are not wanted, and that nobody has enabled.
+func stopStale(ctx context.Context, s *dbus.Conn, wanted []string) ([]string, error) {
+	units, err := s.ListUnitsByPatternsContext(ctx, []string{"active", "failed"}, []string{timers.Unit("*")})
 	if err != nil {
 		return nil, fmt.Errorf("cannot list the timers: %w", err)
 	}
-	stale := []string{}
+	stopped := []string{}
 	for _, u := range units {
 		p, err := s.GetUnitPropertyContext(ctx, u.Name, "UnitFileState")
 		if err != nil {
 			return nil, fmt.Errorf("cannot look at %s: %w", u.Name, err)
 		}
-		if state, _ := p.Value.Value().(string); !slices.Contains(wanted, u.Name) && state != "enabled" && state != "enabled-runtime" {
-			stale = append(stale, u.Name)
+		if state, _ := p.Value.Value().(string); slices.Contains(wanted, u.Name) || state == "enabled" || state == "enabled-runtime" {
+			continue
 		}
+		if u.ActiveState == "failed" {
+			if err := s.ResetFailedUnitContext(ctx, u.Name); err != nil {
+				return nil, fmt.Errorf("cannot reset %s: %w", u.Name, err)
+			}
+		} else if err := finished(ctx, u.Name, "stop", s.StopUnitContext); err != nil {
+			return nil, err
+		}
+		stopped = append(stopped, u.Name)
 	}
-	slices.Sort(stale)
-	return stale, nil
+	slices.Sort(stopped)
+	return stopped, nil
 }
 
 // finished waits until systemd has done something to a unit.

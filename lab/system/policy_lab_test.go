@@ -44,9 +44,9 @@ func TestPolicyRun(t *testing.T) {
 		t.Errorf("a policy that does not exist ran: %s", out)
 	}
 	labtest.Run(t, "systemctl", "reset-failed", "fermata-policy@nosuch.service")
-	labtest.Run(t, "systemctl", "start", "fermata-policy@db.timer")
-	t.Cleanup(func() { labtest.Run(t, "systemctl", "stop", "fermata-policy@db.timer") })
-	if out := labtest.Run(t, "systemctl", "list-timers", "--all", "fermata-policy@db.timer"); !strings.Contains(out, "fermata-policy@db.service") {
+	labtest.Run(t, "systemctl", "start", "fermata-policy-daily@db.timer")
+	t.Cleanup(func() { labtest.Run(t, "systemctl", "stop", "fermata-policy-daily@db.timer") })
+	if out := labtest.Run(t, "systemctl", "list-timers", "--all", "fermata-policy-daily@db.timer"); !strings.Contains(out, "fermata-policy@db.service") {
 		t.Errorf("the timer waits for nothing:\n%s", out)
 	}
 	labtest.Run(t, "sh", "-c", "systemd-analyze verify --man=no /usr/lib/systemd/system/fermata*.service /usr/lib/systemd/system/fermata*.timer /usr/lib/systemd/system/fermata*.socket")

@@ -24,7 +24,7 @@ func TestSchedule(t *testing.T) {
 		return labtest.Run(t, "systemctl", "list-units", "--type=timer", "--state=active", "--plain", "--no-legend", "fermata-policy@*")
 	}
 	t.Cleanup(func() {
-		labtest.Run(t, "systemctl", "stop", "fermata-policy@often.timer", "fermata-policy@often.service")
+		labtest.Run(t, "systemctl", "stop", "fermata-policy@often.*")
 	})
 
 	policy("schedule: Mon..Fry 8:00\n")
@@ -49,12 +49,42 @@ func TestSchedule(t *testing.T) {
 	if got := labtest.Run(t, "systemctl", "show", "-P", "TimersCalendar", "fermata-policy@often.timer"); !strings.Contains(got, "OnCalendar=*-01-01 00:00:00 ") || strings.Contains(got, ":0/5") {
 		t.Errorf("its times are %s", got)
 	}
+
+	// A mistake, and somebody installs something else: systemd does not find a schedule that nobody has chosen.
+	policy("schedule: sometimes\n")
+	labtest.Run(t, "systemctl", "daemon-reload")
+	if got := labtest.Run(t, "systemctl", "show", "-p", "ActiveState,LoadState,TimersCalendar", "fermata-policy@often.timer"); got != "LoadState=not-found\nActiveState=failed\n" {
+		t.Errorf("the timer of a policy with a mistake:\n%s", got)
+	}
+	policy("schedule: daily\n")
+	must(t, "policy", "apply")
+	if got := timers(); !strings.HasPrefix(got, "fermata-policy@often.timer ") {
+		t.Errorf("after the mistake was mended there runs %q", got)
+	}
 	policy("")
 	if got := must(t, "policy", "apply"); got != "stopped fermata-policy@often.timer\n" {
 		t.Errorf("applied: %q", got)
 	}
 	if got := timers(); got != "" {
 		t.Errorf("still running: %s", got)
+	}
+
+	// What is to be told of a failure is.
+	t.Cleanup(func() {
+		os.Remove("/run/systemd/system/alert@.service")
+		labtest.Run(t, "sh", "-c", "rm -f /run/alert-*; systemctl daemon-reload; systemctl reset-failed 'fermata-policy@*'")
+	})
+	write(t, "/run/systemd/system/alert@.service", "[Service]\nType=oneshot\nExecStart=/bin/touch /run/alert-%i\n")
+	volumes = "volumes: [/nowhere]\n"
+	policy("schedule: {at: '*:*:0/5', randomized_delay: 0s, on_failure: alert@%n.service}\n")
+	must(t, "policy", "apply")
+	eventually(t, "the unit of on_failure", func() bool { _, err := os.Stat("/run/alert-fermata-policy@often.service"); return err == nil })
+	// A mistake with a timer that has failed already: it goes without a trace.
+	policy("schedule: sometimes\n")
+	labtest.Run(t, "systemctl", "daemon-reload")
+	policy("")
+	if got := must(t, "policy", "apply"); got != "stopped fermata-policy@often.timer\n" {
+		t.Errorf("applied: %q", got)
 	}
 	for _, m := range sets(t) {
 		must(t, "snapshot", "delete", m.ID)

@@ -14,11 +14,9 @@ import (
 // Unit is the timer that runs a policy.
 func Unit(policy string) string { return "fermata-policy@" + policy + ".timer" }
 
-// Template is what all of them are instances of.
-const Template = "/usr/lib/systemd/system/fermata-policy@.timer"
-
 // Generated are the files, with their texts, and the links, with their targets, that make systemd run a policy by its schedule: in a
-// directory of units such as a generator gets (systemd.generator(7)). Without a schedule there are none.
+// directory of units such as a generator gets (systemd.generator(7)). Without a schedule there are none. The timer is an instance of no
+// template: one that runs while its policy cannot be read any more would take the template's schedule for its own.
 func Generated(p config.Policy, dir string) (files, links map[string]string) {
 	s := p.Schedule
 	if len(s.At) == 0 {
@@ -26,18 +24,17 @@ func Generated(p config.Policy, dir string) (files, links map[string]string) {
 	}
 	made := fmt.Sprintf("# Made of %s: fermata policy apply makes it anew.\n", p.File)
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s[Timer]\nOnCalendar=\n", made)
+	fmt.Fprintf(&b, "%s[Unit]\nDescription=Snapshot sets of policy %s\n\n[Timer]\n", made, p.Name)
 	for _, at := range s.At {
 		fmt.Fprintf(&b, "OnCalendar=%s\n", throughChanges(at, time.Local, time.Now()))
 	}
-	fmt.Fprintf(&b, "RandomizedDelaySec=%dus\nPersistent=%t\n", s.RandomizedDelay.Microseconds(), s.Persistent)
-	const drop = "50-schedule.conf"
-	files = map[string]string{filepath.Join(dir, Unit(p.Name)+".d", drop): b.String()}
+	fmt.Fprintf(&b, "RandomizedDelaySec=%dus\nPersistent=%t\nAccuracySec=1s\n", s.RandomizedDelay.Microseconds(), s.Persistent)
+	files = map[string]string{filepath.Join(dir, Unit(p.Name)): b.String()}
 	if s.OnFailure != "" {
 		service := "fermata-policy@" + p.Name + ".service.d"
-		files[filepath.Join(dir, service, drop)] = fmt.Sprintf("%s[Unit]\nOnFailure=%s\n", made, s.OnFailure)
+		files[filepath.Join(dir, service, "50-schedule.conf")] = fmt.Sprintf("%s[Unit]\nOnFailure=%s\n", made, s.OnFailure)
 	}
-	return files, map[string]string{filepath.Join(dir, "timers.target.wants", Unit(p.Name)): Template}
+	return files, map[string]string{filepath.Join(dir, "timers.target.wants", Unit(p.Name)): filepath.Join("..", Unit(p.Name))}
 }
 
 // throughChanges says a time of each hour in UTC. In local time systemd leaves out the hour that comes twice when daylight saving ends:

@@ -29,7 +29,7 @@ sets=$(fermata snapshot list --quiet 2>/dev/null | wc -l)
 if [ "$sets" -gt 0 ]; then
 	echo "fermata: $sets snapshot set(s) stay, with all their space. To find them without Fermata: lvs -o+lv_tags | grep fermata" >&2
 fi
-systemctl stop 'fermata-policy@*.timer' fermata-textfile.timer || :
+systemctl stop 'fermata-policy*.timer' fermata-textfile.timer || :
 systemctl disable --now fermatad.service fermata-exporter.service fermata-exporter.socket fermata-textfile.timer >/dev/null 2>&1 || :
 # The guard last: it releases what is left before it ends.
 systemctl disable --now fermata-guard.socket fermata-guard.service >/dev/null 2>&1 || :
