@@ -161,7 +161,7 @@ func TestPrograms(t *testing.T) {
 	}
 	want := `providers.d/broken: the link leads nowhere
 providers.d/disabled.yaml:2:7: kind: "hard" is not one of hardware, software: did you mean "hardware"?
-providers.d/no name: the plug-in is not used: "no name" is no name: 1 to 64 of A-Z, a-z, 0-9, - and _ are allowed
+providers.d/no name: the plug-in is not used: "no name" is no name: 1 to 64 of A-Z, a-z, 0-9, - and _ are allowed, the first not -
 providers.d/thin: the plug-in is not used: a built-in provider has this name: rename the file`
 	if got := strings.ReplaceAll(c.Problems.Error(), dir+"/", ""); got != want {
 		t.Errorf("problems are\n%s\nwant\n%s", got, want)

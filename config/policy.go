@@ -45,7 +45,7 @@ const (
 
 // Policy is a named kind of snapshot set: the settings of one file in policies.d.
 type Policy struct {
-	Name        string            // 1 to 64 of A-Za-z0-9_-; default the file's base name
+	Name        string            // 1 to 64 of A-Za-z0-9_-, the first not -, and not manual; default the file's base name
 	Description string            // at most 1024 bytes
 	Volumes     []string          // mount points or devices, absolute and clean, 1 to 256, distinct
 	Writers     []string          // names of existing Writers, at most 64, distinct
@@ -139,6 +139,9 @@ func (c *Config) checkPolicy(d *decoder, p *Policy) {
 		if p.OnFailure == OnFailureDegrade {
 			d.warnf("on_failure", "degrade has no effect: this policy accepts nothing less than application consistency; add consistency: filesystem or crash")
 		}
+	}
+	if p.Name == "manual" {
+		d.errorf("name", "%s is where sets without a policy are mounted: give the policy another name", quote(p.Name))
 	}
 	switch {
 	case p.Method == MethodClone && p.Clone.Directory == "" && !d.broken("clone") && !d.broken("clone.directory"):

@@ -42,13 +42,13 @@ func notEmpty(s string) error {
 	return nil
 }
 
-var namePattern = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+var namePattern = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}$`)
 
 // checkName is the rule for names of policies, writers, providers and components: they become parts
-// of folder names, LVM tags and metrics.
+// of folder names, LVM tags and metrics, and arguments of commands, which would take -h for an option.
 func checkName(s string) error {
 	if !namePattern.MatchString(s) {
-		return fmt.Errorf("%s is no name: 1 to 64 of A-Z, a-z, 0-9, - and _ are allowed", quote(s))
+		return fmt.Errorf("%s is no name: 1 to 64 of A-Z, a-z, 0-9, - and _ are allowed, the first not -", quote(s))
 	}
 	return nil
 }

@@ -43,11 +43,13 @@ func expression() reader[string] {
 	})
 }
 
-var failureUnit = regexp.MustCompile(`^[A-Za-z0-9:_.\\-]+(@[A-Za-z0-9:_.\\%-]*)?\.(service|target|timer|path|socket)$`)
+// failureUnit has those of systemd.unit(5)'s specifiers that systemd 247 to 257 knows in a dependency and that fit into a name: with others
+// it ignores the line.
+var failureUnit = regexp.MustCompile(`^[A-Za-z0-9:_.\\-]+(@([A-Za-z0-9:_.\\-]|%[bBgGHijlmnNopuUvwW])*)?\.(service|target|timer|path|socket)$`)
 
 func checkFailureUnit(s string) error {
 	if !failureUnit.MatchString(s) {
-		return fmt.Errorf("%s is no unit of systemd's, such as alert@%%n.service", quote(s))
+		return fmt.Errorf("%s is no unit of systemd's, such as alert@%%n.service, with the specifiers that one may have", quote(s))
 	}
 	return nil
 }

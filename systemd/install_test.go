@@ -49,6 +49,7 @@ func TestUnits(t *testing.T) {
 			"Service.OOMScoreAdjust": "-1000", "Service.LimitMEMLOCK": "infinity", "Service.KillMode": "process",
 			"Service.SendSIGKILL": "no", "Unit.StopWhenUnneeded": "no",
 		},
+		"fermata-policy@.service": {"Service.ExecStart": "/usr/bin/fermata policy run -- %i"},
 		"fermata-guard.socket": {
 			"Socket.ListenSequentialPacket": "/run/fermata/guard.sock", "Socket.SocketMode": "0600", "Install.WantedBy": "sockets.target",
 		},

@@ -5,6 +5,7 @@ package calendar
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -69,6 +70,9 @@ func parse(text string) (e Expression, err error) {
 		}
 	}
 	e.hour, e.minute, e.second = one(0), one(0), one(0)
+	if len(fields) == 1 && fields[0][0] == '@' {
+		return e, e.parseInstant(fields[0][1:])
+	}
 	if n := len(fields); n > 0 && strings.Contains(fields[n-1], ":") {
 		if err := e.parseTime(fields[n-1]); err != nil {
 			return e, err
@@ -192,12 +196,18 @@ func (e *Expression) parseDate(text string) (err error) {
 	return err
 }
 
-// parseFromEnd reads days before the end of a month, of which every month has 28. They repeat towards the end.
+// parseFromEnd reads days before the end of a month, of which every month has 28. They repeat towards the end. Of a list of them
+// systemd takes three days less for each further item, in their order (systemd 252).
 func (e *Expression) parseFromEnd(text string) (err error) {
 	if e.day, err = parseChain("day", text, 1, 28, 1); err != nil {
 		return err
 	}
+	slices.SortFunc(e.day, component.compare)
+	e.day = slices.Compact(e.day)
 	for i, x := range e.day {
+		if most := 28 - 3*i; x.start > most || x.stop > most {
+			return fmt.Errorf("day %s: systemd takes no more than %d for this item of a list: write it as an expression of its own", quote(text), most)
+		}
 		if x.open {
 			if x.start <= x.repeat {
 				return fmt.Errorf("day %s: it comes once only", quote(text))
@@ -205,6 +215,18 @@ func (e *Expression) parseFromEnd(text string) (err error) {
 			e.day[i] = component{start: (x.start-1)%x.repeat + 1, stop: x.start, repeat: x.repeat}
 		}
 	}
+	return nil
+}
+
+// parseInstant reads seconds since 1970, in UTC: one run.
+func (e *Expression) parseInstant(text string) error {
+	n, err := strconv.ParseUint(text, 10, 36)
+	at := time.Unix(int64(n), 0).UTC()
+	if err != nil || at.Year() > 2199 {
+		return fmt.Errorf("%s is no number of seconds since 1970, before 2200", quote(text))
+	}
+	e.year, e.month, e.day = one(at.Year()), one(int(at.Month())), one(at.Day())
+	e.hour, e.minute, e.second = one(at.Hour()), one(at.Minute()), one(at.Second()*micro)
 	return nil
 }
 

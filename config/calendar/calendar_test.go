@@ -18,6 +18,7 @@ func TestLongest(t *testing.T) {
 		"*-*-01 04:00": 31 * day, "*-*~1 04:00": 31 * day, "*~1": 31 * day, "*-02-29": (4*365 + 1) * day, "Mon *-*-1..7 00:00": 35 * day,
 		"*-1/3-1": 92 * day, "*:*:0/20": 40 * time.Second, "2026..2030-12-24 20:00": 366 * day, "*-*-* *:05:07.5": time.Hour,
 		"Mon": 7 * day, "Mon, 12:00": 7 * day, "26..30-12-24": 366 * day,
+		"1..24/5:00": 5 * time.Hour, "8..12/30:00": day, "*~1,3..5 0:00": 27 * day,
 	} {
 		e, err := Parse(text)
 		if err != nil {
@@ -28,7 +29,7 @@ func TestLongest(t *testing.T) {
 			t.Errorf("%s: %v, %v, not %v", text, got, ok, want)
 		}
 	}
-	for _, text := range []string{"2026-12-24 20:00", "2020-01-01", "*-02-30"} { // once, or never again
+	for _, text := range []string{"2026-12-24 20:00", "2020-01-01", "*-02-30", "@1800000000", "Mon @1800000000 UTC"} { // once, or never again
 		e, err := Parse(text)
 		if err != nil {
 			t.Error(err)
@@ -58,6 +59,8 @@ func TestParse(t *testing.T) {
 		"*-13-01": "13 is not from 1 to 12", "1:2:3:4": "is no time", "18..8:00": "runs backwards", "daily hourly": "is no date", "*-1-1 2-2": "is too much", "2027-01-01T12:00": "is no number", "*-1-1 Mon": "is too much",
 		"1:00 Europe/Nowhere": "is no date", "*-*-0": "0 is not from 1 to 31", "*:*:60": "60 is not from 0 to 59", "1,,2:00": "is no number",
 		"-1:00": "is no number", strings.Repeat("1", 300): "longer than 256 bytes", "*:1.5": "is no number", "Mon Tue 1:00": "is no date",
+		"*:*:0..0": "shorter than a second", "*:*:1..1.5": "shorter than a second", "1..25:00": "25 is not from 0 to 23",
+		"*~28/2,1": "systemd takes no more than 25", "@": "is no number of seconds", "@-1": "is no number of seconds", "@7258118400": "before 2200",
 	} {
 		if _, err := Parse(text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, not %q", text, err, want)

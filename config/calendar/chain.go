@@ -1,6 +1,7 @@
 package calendar
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"strconv"
@@ -17,6 +18,17 @@ type chain []component
 type component struct {
 	start, stop, repeat int
 	open                bool // there is no stop
+}
+
+// compare orders them as systemd does.
+func (x component) compare(y component) int {
+	stop := func(x component) int {
+		if x.stop == x.start {
+			return -1
+		}
+		return x.stop
+	}
+	return cmp.Or(cmp.Compare(x.start, y.start), cmp.Compare(stop(x), stop(y)), cmp.Compare(x.repeat, y.repeat))
 }
 
 func one(n int) chain { return chain{{start: n, stop: n}} }
@@ -56,9 +68,6 @@ func parseComponent(text, what string, least, most, unit int) (x component, err 
 		if what == "year" && err == nil && n < 100 { // as systemd reads years of two digits
 			n += map[bool]int{true: 2000, false: 1900}[n < 70]
 		}
-		if err == nil && (n < least || n > most) {
-			err = fmt.Errorf("%s is not from %d to %d", s, least/unit, most/unit)
-		}
 		return n, err
 	}
 	if x.start, err = read(start); err != nil {
@@ -83,10 +92,24 @@ func parseComponent(text, what string, least, most, unit int) (x component, err 
 		}
 		x.open = !ranged
 	}
-	if x.repeat > most-least {
-		return x, fmt.Errorf("%s comes once only", text)
+	if ranged {
+		if unit > 1 && !repeated && x.start+unit > x.stop { // what has no parts may do so
+			return x, fmt.Errorf("%s is shorter than a second: write one of the two", text)
+		}
+		x.stop -= (x.stop - x.start) % x.repeat // the end need not be a value: 1..24/5
+		if x.stop == x.start {
+			x.repeat = 0
+		}
 	}
-	return x, nil
+	switch {
+	case x.start < least || x.start > most:
+		err = fmt.Errorf("%s is not from %d to %d", start, least/unit, most/unit)
+	case x.stop > most:
+		err = fmt.Errorf("%s is not from %d to %d", stop, least/unit, most/unit)
+	case x.repeat > most-least:
+		err = fmt.Errorf("%s comes once only", text)
+	}
+	return x, err
 }
 
 // parseNumber reads digits, and for units that have parts a fraction.
