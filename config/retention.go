@@ -22,8 +22,8 @@ type Retention struct {
 	Monthly int
 	Yearly  int
 
-	Within        Span // all sets not older than this, counted back from the newest
-	WithinHourly  Span // the newest set of each hour, as long as it is not older than this
+	Within        Span // all sets younger than this, counted back from the newest
+	WithinHourly  Span // the newest set of each hour, as long as it is younger than this
 	WithinDaily   Span
 	WithinWeekly  Span
 	WithinMonthly Span

@@ -35,14 +35,14 @@ func slow(r config.Retention, sets []Set, now time.Time) map[string]bool {
 			if first {
 				periods++
 			}
-			young := !within.Zero() && !local(s).Before(within.Before(local(good[0])))
+			young := !within.Zero() && local(s).After(within.Before(local(good[0])))
 			counted := count == config.Unlimited || periods <= count
 			if first && (young || counted && count != 0) {
 				keep[s.ID] = true
 			}
-		}
-		if len(good) > 0 && count > 0 && periods < count {
-			keep[good[len(good)-1].ID] = true
+			if i == len(good)-1 && (young || count == config.Unlimited || periods < count) {
+				keep[s.ID] = true
+			}
 		}
 	}
 	never := func(a, b time.Time) bool { return false }

@@ -119,8 +119,9 @@ func Apply(r config.Retention, sets []Set, now time.Time) []Verdict {
 	return verdicts
 }
 
-// apply adds the rule's reasons to those of the good sets. As in restic, the oldest set is kept, too, as long as fewer periods
-// have a set than are asked for: so that a young history reaches as far back as it can.
+// apply adds the rule's reasons to those of the good sets. As in restic (0.18; 0.14 did not yet), the oldest set is kept, too, as long as
+// fewer periods have a set than are asked for: so that a young history reaches as far back as it can. What is exactly as old as the span
+// is too old.
 func (r rule) apply(in *time.Location, sets []Set, good []int, keep [][]string) {
 	if len(good) == 0 || r.count == 0 && r.within.Zero() {
 		return
@@ -130,7 +131,7 @@ func (r rule) apply(in *time.Location, sets []Set, good []int, keep [][]string) 
 	seen := map[string]bool{}
 	for n, i := range good {
 		t := sets[i].Created.In(in)
-		if !r.within.Zero() && t.Before(begin) {
+		if !r.within.Zero() && !t.After(begin) {
 			return
 		}
 		period, reason := strconv.Itoa(n), r.name
@@ -143,7 +144,7 @@ func (r rule) apply(in *time.Location, sets []Set, good []int, keep [][]string) 
 			return
 		case !seen[period]:
 			keep[i] = append(keep[i], reason)
-		case limited && len(seen) < r.count && n == len(good)-1:
+		case n == len(good)-1 && !(limited && len(seen) == r.count):
 			keep[i] = append(keep[i], r.name+", the oldest")
 		}
 		seen[period] = true

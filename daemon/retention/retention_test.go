@@ -68,8 +68,9 @@ func TestRules(t *testing.T) {
 			"2027-01-03 10:00, 2027-01-04 10:00"},
 		{"months and years", config.Retention{Monthly: 2, Yearly: 2}, history(t, "2024-05-01 10:00", "2025-05-01 10:00", "2026-09-01 10:00", "2026-10-01 10:00", "2026-11-01 10:00"),
 			"2025-05-01 10:00, 2026-10-01 10:00, 2026-11-01 10:00"},
-		{"within, from the newest", config.Retention{Within: config.Span{Days: 1}}, days, "2026-11-03 10:00, 2026-11-04 10:00"},
-		{"daily within", config.Retention{WithinDaily: config.Span{Days: 2}}, days, "2026-11-02 22:00, 2026-11-03 10:00, 2026-11-04 10:00"},
+		{"within, from the newest", config.Retention{Within: config.Span{Days: 1, Hours: 1}}, days, "2026-11-03 10:00, 2026-11-04 10:00"},
+		{"exactly as old as the span", config.Retention{Within: config.Span{Days: 1}}, days, "2026-11-04 10:00"},
+		{"daily within", config.Retention{WithinDaily: config.Span{Days: 2, Hours: 1}}, days, "2026-11-02 22:00, 2026-11-03 10:00, 2026-11-04 10:00"},
 		{"a minimum", config.Retention{Last: 1, Minimum: 3}, days, "2026-11-02 22:00, 2026-11-03 10:00, 2026-11-04 10:00"},
 		{"two rules", config.Retention{Last: 1, Yearly: 1}, days, "2026-11-04 10:00"},
 	} {
@@ -98,7 +99,7 @@ func TestClocks(t *testing.T) {
 	}
 	// The clock was ahead for a while: what was taken then is kept, and takes no place.
 	ahead := history(t, "2026-11-01 10:00", "2026-11-02 10:00", "2030-01-01 00:00")
-	if got := kept(config.Retention{Last: 1, Within: config.Span{Days: 1}}, ahead, at(t, "2026-11-03 10:00")); got != "2026-11-01 10:00, 2026-11-02 10:00, 2030-01-01 00:00" {
+	if got := kept(config.Retention{Last: 1, Within: config.Span{Days: 1, Hours: 1}}, ahead, at(t, "2026-11-03 10:00")); got != "2026-11-01 10:00, 2026-11-02 10:00, 2030-01-01 00:00" {
 		t.Errorf("after a clock that was ahead: %s", got)
 	}
 	// It is ahead now: nothing is dropped for its age.
