@@ -170,6 +170,7 @@ func (d *Daemon) refreshFrom(ctx context.Context, asked func(provider.Provider) 
 		snaps, errs = append(snaps, good...), append(errs, bad)
 	}
 	c := catalog.Assemble(snaps, d.store.Load(), d.o.Machine)
+	c.Unseen = d.unseen(reading, c, unheard)
 	err := errors.Join(errs...)
 	d.mu.Lock()
 	d.contents, d.unlisted, d.unheard = c, err, unheard

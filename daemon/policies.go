@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -70,14 +71,19 @@ func (d *Daemon) PrunePolicy(ctx context.Context, name string, dryRun bool) ([]a
 			return nil, err
 		}
 		defer release()
+		if err := d.refreshAfter(ctx); err != nil { // a set of which not all is known is kept
+			d.o.Log.Warn("not all sets can be listed", "policy", name, "error", err)
+		}
 	}
 	sets := d.setsOf(name)
 	var known []retention.Set
 	created := map[string]time.Time{}
 	for _, m := range sets {
-		known = append(known, retention.Set{
-			ID: m.ID, Created: m.Created, Labels: m.Labels, Damaged: m.State == api.Damaged, Protected: d.protected(m),
-		})
+		s := retention.Set{ID: m.ID, Created: m.Created, Labels: m.Labels, Damaged: m.State == api.Damaged, Protected: d.protected(m)}
+		if why := d.unsure(m.ID); s.Protected == "" && why != nil {
+			s.Protected = fmt.Sprintf("not all of it can be seen: %v", why)
+		}
+		known = append(known, s)
 		created[m.ID] = m.Created
 	}
 	var out []api.Verdict

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -91,5 +92,98 @@ func TestPrune(t *testing.T) {
 	}
 	if !d.exists(ids[2]) || len(d.Sets()) != 3 {
 		t.Errorf("left: %d sets", len(d.Sets()))
+	}
+}
+
+// A set of which a part is out of sight is neither good nor lost: it is kept, and is whole again when that is back. One that
+// has lost a snapshot for certain goes, as soon as there is a newer good one.
+func TestPruneKeepsWhatIsOutOfSight(t *testing.T) {
+	const kept = "not all of it can be seen: "
+	for _, x := range []struct {
+		name string
+		hide func(w *world, d *Daemon)
+		want string
+	}{
+		{"a provider cannot list", func(w *world, _ *Daemon) {
+			w.tap = func(call string, _ bool) error {
+				if strings.HasPrefix(call, "Snapshots beta") {
+					return errInjected
+				}
+				return nil
+			}
+		}, kept + "provider beta: cannot list the snapshots: injected"},
+		{"a provider is not in use", func(_ *world, d *Daemon) {
+			d.o.Providers = slices.DeleteFunc(d.o.Providers, func(p provider.Provider) bool { return p.Name() == "beta" })
+		}, kept + "provider beta, which has its snapshot beta/img."},
+		{"a provider that cannot tell what is lost", func(w *world, d *Daemon) {
+			for i, p := range d.o.Providers {
+				d.o.Providers[i] = struct{ provider.Provider }{p}
+			}
+			w.storage["beta"].Detach("beta/img", true)
+		}, kept + "provider beta does not list beta/img."},
+		{"a disk is not attached", func(w *world, _ *Daemon) { w.storage["beta"].Detach("beta/img", true) }, kept + "where its snapshot beta/img."},
+		{"the manifest is lost, too", func(w *world, d *Daemon) {
+			w.storage["beta"].Detach("beta/img", true)
+			for _, s := range w.snapshots() {
+				if err := d.store.Remove(s.Set.ID); err != nil {
+					t.Error(err)
+				}
+			}
+		}, kept + "its manifest does not tell"},
+		{"a snapshot is lost", func(w *world, _ *Daemon) {
+			for _, s := range w.snapshots() {
+				if s.Origin == "beta/img" {
+					if err := w.storage["beta"].Remove(s.Name); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+		}, ""},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			w := newWorld(t)
+			w.policy.Retention = config.Retention{Last: 100, Minimum: 50}
+			d := w.daemon()
+			var last api.Manifest
+			for range 2 {
+				m, err := w.take(t.Context(), d)
+				if err != nil {
+					t.Fatal(err)
+				}
+				last = *m
+			}
+			w.policy.Volumes = w.policy.Volumes[:1] // a newer set, of what stays in sight
+			d = w.daemon()
+			if _, err := w.take(t.Context(), d); err != nil {
+				t.Fatal(err)
+			}
+			d = w.daemon()
+			x.hide(w, d)
+			_ = d.Start(t.Context())
+			got, err := d.PrunePolicy(t.Context(), "p", false)
+			if err != nil || len(got) != 3 {
+				t.Fatalf("%+v, %v", got, err)
+			}
+			for _, v := range got[1:] {
+				if reasons := strings.Join(v.Reasons, ", "); v.Deleted != (x.want == "") || !strings.HasPrefix(reasons, x.want) {
+					t.Errorf("deleted: %v, because %s; want %q", v.Deleted, reasons, x.want)
+				}
+			}
+			if !got[0].Keep || x.want != "" && len(w.storage["alpha"].Snapshots()) != 6 {
+				t.Errorf("%+v; %d snapshots of alpha are left", got, len(w.storage["alpha"].Snapshots()))
+			}
+			if x.want == "" {
+				return
+			}
+			w.tap = nil
+			w.storage["beta"].Detach("beta/img", false)
+			d = w.daemon()
+			if err := d.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if m, snaps, err := d.find(last.ID); err != nil || m.State != api.Complete || len(snaps) != 4 {
+				t.Errorf("back in sight: %+v, %v", m, err)
+			}
+		})
 	}
 }

@@ -182,14 +182,14 @@ func (d *Daemon) snapshotNamed(name string) (provider.Snapshot, bool) {
 // deleteExpendable deletes what an earlier deletion has left in a pool, or else the least valuable set that has a snapshot there.
 // One set is begun at most: what keeps it from being removed would keep the next one, too.
 func (d *Daemon) deleteExpendable(ctx context.Context, pool string, kept bool) (string, error) {
-	unlisted := d.refreshAfter(ctx) // perhaps of a provider, or a volume, that has nothing to do with the pool
+	_ = d.refreshAfter(ctx) // what cannot be listed has perhaps nothing to do with the pool: unsure tells
 	if done, err := d.deleteLeft(ctx, pool); done != "" || err != nil {
 		return done, err
 	}
 	var errs []error
 	for _, m := range d.expendable(pool, kept, time.Now()) {
-		if !d.sure(m.ID) {
-			errs = append(errs, fmt.Errorf("set %s is left alone: not all of it is known: %w", m.ID, unlisted))
+		if why := d.unsure(m.ID); why != nil {
+			errs = append(errs, fmt.Errorf("set %s is left alone: not all of it is known: %w", m.ID, why))
 			continue
 		}
 		err := d.deleteSet(ctx, m.ID)
@@ -198,7 +198,7 @@ func (d *Daemon) deleteExpendable(ctx context.Context, pool string, kept bool) (
 			return fmt.Sprintf("set %s of policy %s, taken %s", m.ID, m.Policy, m.Created.UTC().Format(time.RFC3339)), nil
 		}
 		errs = append(errs, err)
-		if ctx.Err() != nil || !d.exists(m.ID) || !d.sure(m.ID) {
+		if ctx.Err() != nil || !d.exists(m.ID) || d.unsure(m.ID) != nil {
 			break
 		}
 	}
@@ -233,17 +233,6 @@ func (d *Daemon) deleteLeft(ctx context.Context, pool string) (string, error) {
 		return "", late(fmt.Errorf("cannot remove %s, and no other one is begun for the room of %s: %w", text, pool, err))
 	}
 	return text, nil
-}
-
-// sure reports whether all of a set is as it is listed: nothing of it is, or may be, with a provider that could not be asked.
-func (d *Daemon) sure(id string) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	snaps := d.contents.Snapshots[id]
-	if len(d.unheard) > 0 && len(snaps) > 0 && len(snaps) != snaps[0].Set.Members {
-		return false
-	}
-	return !slices.ContainsFunc(snaps, func(s provider.Snapshot) bool { return d.unheard[s.Provider] != nil })
 }
 
 // nothingExpendable is ErrNothing, unless there may be sets that nobody has told of.

@@ -31,6 +31,8 @@ type Contents struct {
 	Scratch []provider.Snapshot
 	// Snapshots are those of finished sets, by set.
 	Snapshots map[string][]provider.Snapshot
+	// Unseen says of each set what of it may only be out of sight. Assemble does not know.
+	Unseen map[string]error
 }
 
 // WellFormed sorts out snapshots that a provider cannot have taken for us: what lists them (the tags of a disk from elsewhere,

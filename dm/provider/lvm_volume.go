@@ -99,6 +99,17 @@ func (p *lvmVolumes) GroupOf(s Snapshot) string {
 	return vg
 }
 
+// Sees reports whether the volume group is there.
+func (p *lvmVolumes) Sees(ctx context.Context, name string) (bool, error) {
+	inventory, err := p.lvm.Report(ctx)
+	if err != nil {
+		return false, err
+	}
+	vg, _, _ := strings.Cut(name, "/")
+	_, ok := inventory.VG(vg)
+	return ok, nil
+}
+
 // InUse asks the kernel how often the volume is open.
 func (p *lvmVolumes) InUse(s Snapshot) (bool, error) {
 	return isOpen(p.control.Info(dm.ByName(deviceName(s.Name))))

@@ -221,6 +221,13 @@ type Grouped interface {
 	GroupOf(s Snapshot) string
 }
 
+// Witness is a provider that can tell a snapshot that is lost from one that is out of sight: its disks are not attached.
+type Witness interface {
+	// Sees reports whether the place where a snapshot of this name would be is there, so that one which is not listed does not
+	// exist any more. It is asked after Snapshots, with the same context.
+	Sees(ctx context.Context, name string) (bool, error)
+}
+
 // Usager is a provider whose snapshots each have a copy-on-write area that can overflow.
 type Usager interface {
 	// Usage asks the kernel, and runs no command.

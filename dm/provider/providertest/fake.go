@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 
 	"github.com/fermata-project/fermata/dm"
 	"github.com/fermata-project/fermata/dm/provider"
@@ -94,6 +95,18 @@ func (f *Fake) Snapshots(ctx context.Context) ([]provider.Snapshot, error) {
 		return nil
 	})
 	return out, err
+}
+
+// Sees reports whether the origin of a snapshot is attached.
+func (f *Fake) Sees(_ context.Context, name string) (bool, error) {
+	f.Storage.mu.Lock()
+	defer f.Storage.mu.Unlock()
+	for origin, away := range f.Storage.away {
+		if away && strings.HasPrefix(name, origin+".") {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // Mark marks one snapshot after the other.

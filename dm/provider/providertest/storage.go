@@ -22,6 +22,7 @@ type Storage struct {
 	changes int // counts what is added and removed, as the transaction id of a thin pool does
 	full    bool
 	sick    bool
+	away    map[string]bool // names of origins
 }
 
 type origin struct {
@@ -39,7 +40,7 @@ type image struct {
 
 // NewStorage makes an empty one.
 func NewStorage() *Storage {
-	return &Storage{origins: map[dm.Dev]*origin{}, images: map[string]*image{}}
+	return &Storage{origins: map[dm.Dev]*origin{}, images: map[string]*image{}, away: map[string]bool{}}
 }
 
 // Clone is what is left of the storage when everything that uses it dies: locks are gone, everything else is as it was.
@@ -47,7 +48,7 @@ func (s *Storage) Clone() *Storage {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := NewStorage()
-	c.changes, c.full, c.sick = s.changes, s.full, s.sick
+	c.changes, c.full, c.sick, c.away = s.changes, s.full, s.sick, maps.Clone(s.away)
 	for dev, o := range s.origins {
 		c.origins[dev] = &origin{volume: o.volume, content: maps.Clone(o.content), suspended: o.suspended}
 	}
@@ -122,6 +123,13 @@ func (s *Storage) Locked() bool {
 func (s *Storage) Fill()  { s.mu.Lock(); defer s.mu.Unlock(); s.full = true }
 func (s *Storage) Break() { s.mu.Lock(); defer s.mu.Unlock(); s.sick = true }
 
+// Detach takes the snapshots of an origin out of sight, as if they were on a disk that is not attached, or brings them back.
+func (s *Storage) Detach(origin string, away bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.away[origin] = away
+}
+
 // Remove removes a snapshot, as somebody else could.
 func (s *Storage) Remove(name string) error {
 	s.mu.Lock()
@@ -144,7 +152,9 @@ func (s *Storage) Snapshots() []provider.Snapshot {
 	defer s.mu.Unlock()
 	var out []provider.Snapshot
 	for _, name := range slices.Sorted(maps.Keys(s.images)) {
-		out = append(out, s.images[name].Snapshot)
+		if x := s.images[name].Snapshot; !s.away[x.Origin] {
+			out = append(out, x)
+		}
 	}
 	return out
 }
