@@ -22,6 +22,7 @@ import (
 )
 
 func main() {
+	systemd.Undisturbed()
 	if err := serve(); err != nil {
 		fmt.Fprintln(os.Stderr, "fermata-guard:", err)
 		os.Exit(1)

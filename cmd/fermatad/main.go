@@ -48,6 +48,7 @@ func main() {
 	dir := flag.String("config", config.Dir, "directory of the configuration")
 	run := flag.String("run", "/run/fermata", "directory of what does not outlive a reboot")
 	flag.Parse()
+	systemd.Undisturbed()
 	err := serve(*dir, *run)
 	if errors.Is(err, errReload) { // as the same process, so that systemd sees no end of it
 		err = unix.Exec(os.Args[0], os.Args, os.Environ())
