@@ -44,14 +44,16 @@ type Options struct {
 	Registry  *writers.Registry // of the services that are writers; nil: none can be
 	// ReleaseUnits thaws the units that a writer of type systemd-unit has left frozen, and says which; nil: nobody freezes any.
 	ReleaseUnits func(context.Context) ([]string, error)
-	RunDir       string               // /run/fermata: journal, and what is mounted
-	Machine      string               // this one, as in provider.Host
-	LinkDir      string               // of links to the devices of snapshots; empty: /dev/fermata
-	Clones       *clone.Provider      // one of Providers; nil: no clones are made
-	Watch        *pools.Watch         // of pools; nil: none
-	Groups       func() []pools.Group // of volume groups, what was seen last; nil: nothing
-	Ended        func(Ended)          // told of each set's end; nil: nobody
-	Released     func(int)            // told how many filesystems and devices of a dead daemon's set the guard had to release; nil: nobody
+	// Alone: no other daemon lives, so that what a journal speaks of is a dead one's, even if that still has it open: see Alone.
+	Alone    bool
+	RunDir   string               // /run/fermata: journal, and what is mounted
+	Machine  string               // this one, as in provider.Host
+	LinkDir  string               // of links to the devices of snapshots; empty: /dev/fermata
+	Clones   *clone.Provider      // one of Providers; nil: no clones are made
+	Watch    *pools.Watch         // of pools; nil: none
+	Groups   func() []pools.Group // of volume groups, what was seen last; nil: nothing
+	Ended    func(Ended)          // told of each set's end; nil: nobody
+	Released func(int)            // told how many filesystems and devices of a dead daemon's set the guard had to release; nil: nobody
 	// Acted is told of what happens to pools and is done about them, in order; it may take its time. nil: nobody.
 	Acted   func(context.Context, acts.Report)
 	Changed func() // told when sets change for another reason than a request; nil: nobody
@@ -71,7 +73,7 @@ type Daemon struct {
 
 	background sync.WaitGroup
 
-	changeLimit, undoLimit, letGo time.Duration
+	changeLimit, undoLimit, letGo, dying time.Duration
 
 	mu           sync.Mutex // guards what follows; never held across anything slow
 	contents     catalog.Contents
@@ -108,7 +110,7 @@ func New(o Options) *Daemon {
 		runs:    map[string]*api.PolicyRun{},
 		life:    context.Background(),
 
-		changeLimit: changeLimit, undoLimit: undoLimit, letGo: letGo,
+		changeLimit: changeLimit, undoLimit: undoLimit, letGo: letGo, dying: dying,
 		written: map[string]uint64{}, autoextended: map[string]autoextended{},
 	}
 	if o.Watch != nil {

@@ -190,7 +190,7 @@ func (h *fakeHost) CheckFilesystem(_ context.Context, s *child.Stage) error {
 }
 
 // Rescue releases what a dead daemon and its dead guard have left. Like the kernel, it cannot tell whose freeze it is.
-func (h *fakeHost) Rescue(held held) ([]string, error) {
+func (h *fakeHost) Rescue(held held, _ bool) ([]string, error) {
 	var did []string
 	for _, dev := range held.Devices {
 		err := h.via("rescue", volumeNames[dev], func() error {

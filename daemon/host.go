@@ -49,8 +49,9 @@ type Host interface {
 	CheckFilesystem(ctx context.Context, s *child.Stage) error
 	// GuardPaths are where the guard listens, and where it says what it released.
 	GuardPaths() (socket, notes string)
-	// Rescue releases what a dead daemon and its dead guard may have left: see recover.go.
-	Rescue(h held) ([]string, error)
+	// Rescue releases what a dead daemon and its dead guard may have left: see recover.go. settled: nothing can be on its way
+	// to being frozen any more.
+	Rescue(h held, settled bool) ([]string, error)
 }
 
 // Syncer is something opened that can have dirty data in memory.

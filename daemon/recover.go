@@ -38,8 +38,20 @@ func (d *Daemon) recover(ctx context.Context) error {
 	if err == nil { // a repair that died has left some without their journal
 		errs = append(errs, guard.KeepNotes(d.noteDir(), known))
 	}
+	inFlight := map[string]bool{}
 	for _, l := range left {
-		err := d.rescue(ctx, l)
+		open := d.stillOpen(ctx, l)
+		if open {
+			inFlight[l.Name] = true
+		}
+		if open && !d.o.Alone {
+			errs = append(errs, fmt.Errorf("set %s is left alone: another fermatad has its journal open", l.Name))
+			continue
+		}
+		err := d.rescue(ctx, l, !open)
+		if open {
+			err = errors.Join(err, fmt.Errorf("a thread of the daemon that died with set %s is still in the kernel, and may freeze something yet (fermata thaw)", l.Name))
+		}
 		if err == nil && l.Err == nil { // a corrupt one stays, to be looked at
 			// Forgotten at once: what is frozen from now on may be somebody else's. The note goes after the journal that
 			// it explains.
@@ -53,6 +65,7 @@ func (d *Daemon) recover(ctx context.Context) error {
 	d.mu.Lock()
 	c := d.contents
 	d.mu.Unlock()
+	c.Half = slices.DeleteFunc(slices.Clone(c.Half), func(s provider.Snapshot) bool { return inFlight[s.Set.ID] })
 	snaps := maps.Clone(c.Snapshots)
 	for _, s := range c.Scratch {
 		snaps[s.Set.ID] = append(slices.Clone(snaps[s.Set.ID]), s)
@@ -64,10 +77,19 @@ func (d *Daemon) recover(ctx context.Context) error {
 	return nil
 }
 
+// stillOpen reports whether somebody has a journal open, after a dying daemon's time.
+func (d *Daemon) stillOpen(ctx context.Context, l journal.Leftover) bool {
+	for end := time.Now().Add(d.dying); ; time.Sleep(20 * time.Millisecond) {
+		if open := l.Open(); !open || time.Now().After(end) || ctx.Err() != nil {
+			return open
+		}
+	}
+}
+
 // rescue releases what a dead transaction may have held, unless the guard has done it. The guard leaves a note when it
 // releases; without one it died together with the daemon, and what the journal names is ours. So it is if the note says
-// that something could not be released.
-func (d *Daemon) rescue(ctx context.Context, l journal.Leftover) error {
+// that something could not be released. settled: the transaction can freeze nothing any more.
+func (d *Daemon) rescue(ctx context.Context, l journal.Leftover, settled bool) error {
 	var errs []error
 	released := 0
 	defer func() {
@@ -94,7 +116,7 @@ func (d *Daemon) rescue(ctx context.Context, l journal.Leftover) error {
 			errs = append(errs, fmt.Errorf("cannot read what set %s held: %w", l.Name, err))
 			continue
 		}
-		did, err := d.o.Host.Rescue(h)
+		did, err := d.o.Host.Rescue(h, settled)
 		for _, what := range did {
 			d.recoveredf("set %s: %s", l.Name, what)
 		}

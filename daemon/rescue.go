@@ -15,7 +15,7 @@ import (
 const rescueTime = 20 * time.Second
 
 // Rescue thaws and resumes what a dead transaction held, as the panic verb does, if the guard cannot have done it.
-func (s System) Rescue(h held) ([]string, error) {
+func (s System) Rescue(h held, settled bool) ([]string, error) {
 	mounts, err := fsfreeze.MountTable()
 	if err != nil {
 		return nil, err
@@ -24,6 +24,7 @@ func (s System) Rescue(h held) ([]string, error) {
 	plan, decideErr := rescue.Decide(rescue.State{
 		Transactions: []rescue.Transaction{{Held: h}}, Mounts: mounts, Suspended: suspended,
 	}, rescue.Request{})
+	plan.Settled = settled
 	did, actErr := told(rescue.Act(plan, thaw.Resumer(s.Control, plan), rescueTime))
 	return did, errors.Join(err, decideErr, actErr)
 }

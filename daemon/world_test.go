@@ -317,7 +317,7 @@ func (w *world) daemon() *Daemon {
 		Version: "test", Config: c, Host: &fakeHost{w}, Providers: providers, RunDir: w.dir, LinkDir: filepath.Join(w.dir, "dev", "fermata"),
 		NewWriter: w.newWriter, Log: slog.New(slog.DiscardHandler),
 	})
-	d.letGo = 0 // nobody lingers
+	d.letGo, d.dying = 0, 0 // nobody lingers
 	return d
 }
 

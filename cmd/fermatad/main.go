@@ -85,6 +85,12 @@ func serve(dir, run string) error {
 		return err
 	}
 	log := slog.New(journald.New(os.Stderr, &slog.HandlerOptions{Level: c.Daemon.LogLevel, ReplaceAttr: withoutTime}))
+	aloneErr := daemon.Alone(run) // before anything is touched that another one may have in use
+	if errors.Is(aloneErr, daemon.ErrNotAlone) {
+		return aloneErr
+	} else if aloneErr != nil {
+		log.Warn("starting all the same", "error", aloneErr)
+	}
 	if in, err := child.Contained(); err != nil {
 		log.Warn("what a writer or a plug-in leaves running outside its process group is not found again", "error", err)
 	} else {
@@ -116,7 +122,7 @@ func serve(dir, run string) error {
 	)
 	watch := newWatch(c, control, events, func(c pools.Change) { d.PoolChanged(c) }, log)
 	d = daemon.New(daemon.Options{
-		Version: version, Config: c, Log: log, RunDir: run, Machine: provider.ThisHost().Machine,
+		Version: version, Config: c, Log: log, Alone: aloneErr == nil, RunDir: run, Machine: provider.ThisHost().Machine,
 		Host:      daemon.System{Socket: guard.Socket, Notes: guard.Notes, Control: control},
 		Providers: slices.Concat(usable, providers(c, control, run, log), []provider.Provider{clones}), Clones: clones, Unusable: unusable,
 		NewWriter: registry.NewWriter, Registry: registry,
