@@ -137,6 +137,9 @@ func (d *Daemon) Problems() []string {
 			set, strings.ReplaceAll(d.undone[set].Error(), "\n", "; ")))
 	}
 	out = append(out, elsewhere(d.contents.Elsewhere)...)
+	for _, s := range d.contents.Doubled {
+		out = append(out, fmt.Sprintf("%s is half-made, and left alone: set %s has more than one snapshot of a volume, so that a volume group was copied (lvremove the copy's)", s.Name, s.Set.ID))
+	}
 	for _, p := range d.o.Config.Problems {
 		out = append(out, p.Error())
 	}

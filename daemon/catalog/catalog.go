@@ -27,6 +27,9 @@ type Contents struct {
 	// Elsewhere are the half-made snapshots and the throw-away copies of other hosts that see the same volumes: theirs to
 	// remove, and perhaps about to be finished.
 	Elsewhere []provider.Snapshot
+	// Doubled are half-made snapshots that may be copies: a volume group was copied together with its tags while they were made,
+	// and nobody can tell which of the two this host has left behind.
+	Doubled []provider.Snapshot
 	// Scratch are throw-away copies.
 	Scratch []provider.Snapshot
 	// Snapshots are those of finished sets, by set.
@@ -57,7 +60,7 @@ func WellFormed(snaps []provider.Snapshot) (good []provider.Snapshot, err error)
 // this machine's does: see provider.Host.
 func Assemble(snaps []provider.Snapshot, manifests map[string]api.Manifest, machine string) Contents {
 	c := Contents{Snapshots: map[string][]provider.Snapshot{}}
-	armed, ours := map[string]bool{}, map[string]bool{}
+	armed, ours, doubled := map[string]bool{}, map[string]bool{}, twice(snaps)
 	for _, s := range snaps {
 		if s.Armed && !s.Scratch {
 			armed[s.Set.ID] = true
@@ -70,7 +73,9 @@ func Assemble(snaps []provider.Snapshot, manifests map[string]api.Manifest, mach
 			c.Elsewhere = append(c.Elsewhere, s)
 		case s.Scratch:
 			c.Scratch = append(c.Scratch, s)
-		case armed[s.Set.ID]:
+		case s.Armed && doubled[s.Set.ID]:
+			c.Doubled = append(c.Doubled, s)
+		case armed[s.Set.ID] && !doubled[s.Set.ID]:
 			c.Half = append(c.Half, s)
 		default:
 			c.Snapshots[s.Set.ID] = append(c.Snapshots[s.Set.ID], s)
@@ -101,6 +106,21 @@ func Assemble(snaps []provider.Snapshot, manifests map[string]api.Manifest, mach
 	}
 	slices.SortFunc(c.Sets, func(a, b api.Manifest) int { return strings.Compare(a.ID, b.ID) })
 	return c
+}
+
+// twice are the sets that have more snapshots than volumes, or two of one volume.
+func twice(snaps []provider.Snapshot) map[string]bool {
+	out, count, seen := map[string]bool{}, map[string]int{}, map[[2]string]bool{}
+	for _, s := range snaps {
+		if s.Scratch {
+			continue
+		}
+		id, of := s.Set.ID, [2]string{s.Set.ID, s.Origin}
+		count[id]++
+		out[id] = out[id] || seen[of] && s.Origin != "" || s.Set.Members > 0 && count[id] > s.Set.Members
+		seen[of] = true
+	}
+	return out
 }
 
 func foreign(s provider.Snapshot, machine string) bool {

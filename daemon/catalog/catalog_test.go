@@ -169,3 +169,35 @@ func TestOddTime(t *testing.T) {
 		}
 	}
 }
+
+// A volume group was copied while a set was made, and the copy attached to the same host (vgimportclone): its half-made snapshots
+// cost the original's finished ones nothing.
+func TestCopiedGroup(t *testing.T) {
+	copied := func(s provider.Snapshot, name string) provider.Snapshot {
+		s.Name = name
+		return s
+	}
+	one, two := snap("a", "vg/1", 2, "armed"), snap("a", "vg/2", 2, "armed")
+	for _, tt := range []struct {
+		name    string
+		snaps   []provider.Snapshot
+		state   api.State
+		doubled int
+	}{
+		{"all of it", []provider.Snapshot{snap("a", "vg/1", 2), snap("a", "vg/2", 2), copied(one, "copy/1"), copied(two, "copy/2")}, api.Complete, 2},
+		{"one of two groups", []provider.Snapshot{copied(one, "copy/1"), snap("a", "vg/1", 2), snap("a", "vg/2", 2)}, api.Complete, 1},
+		{"the original has lost one since", []provider.Snapshot{snap("a", "vg/1", 2), copied(one, "copy/1")}, api.Damaged, 1},
+		{"and is half-made, too", []provider.Snapshot{one, two, copied(one, "copy/1"), copied(two, "copy/2")}, "", 4},
+		{"of origins that are not known", []provider.Snapshot{
+			{Set: one.Set, Name: "vg/1"}, {Set: one.Set, Name: "vg/2"}, {Set: one.Set, Name: "copy/1", Armed: true},
+		}, api.Complete, 1},
+	} {
+		c := Assemble(tt.snaps, nil, "")
+		if len(c.Half) > 0 || len(c.Doubled) != tt.doubled || len(c.Sets) > 0 != (tt.state != "") || tt.state != "" && c.Sets[0].State != tt.state {
+			t.Errorf("%s: got %+v", tt.name, c)
+		}
+	}
+	if c := Assemble([]provider.Snapshot{one, two}, nil, ""); len(c.Half) != 2 || len(c.Doubled) > 0 {
+		t.Errorf("not doubled: got %+v", c)
+	}
+}
