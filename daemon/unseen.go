@@ -31,8 +31,11 @@ func (d *Daemon) outOfSight(ctx context.Context, m api.Manifest, snaps []provide
 		}
 	}
 	missing := snaps[0].Set.Members - len(snaps)
-	if missing == 0 {
+	switch {
+	case missing == 0:
 		return nil
+	case missing < 0:
+		return errors.New("it has more snapshots than volumes")
 	}
 	for _, v := range m.Volumes {
 		if v.Name == "" || slices.ContainsFunc(snaps, func(s provider.Snapshot) bool { return s.Name == v.Name }) {

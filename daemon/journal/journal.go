@@ -68,8 +68,10 @@ var table = crc32.MakeTable(crc32.Castagnoli)
 
 // Journal is one transaction's file, open for appending.
 type Journal struct {
-	f   *os.File
-	seq int
+	f      *os.File
+	seq    int
+	size   int64 // of the whole records, in bytes
+	broken error // why nothing can be written any more
 }
 
 // Create starts the journal of a transaction; name is the set's id.
@@ -88,7 +90,8 @@ func Create(dir, name string) (*Journal, error) {
 	return &Journal{f: f}, nil
 }
 
-// Write appends a record; data may be nil.
+// Write appends a record; data may be nil. Nothing is left of a record that could not be written, or else nothing is written after
+// it: a piece of it in the middle would make all that follows unreadable.
 func (j *Journal) Write(step string, state State, data any) error {
 	r := Record{Seq: j.seq + 1, Time: time.Now().UTC(), Step: step, State: state}
 	if data != nil {
@@ -102,10 +105,16 @@ func (j *Journal) Write(step string, state State, data any) error {
 	if err != nil {
 		return err
 	}
+	if j.broken != nil {
+		return fmt.Errorf("cannot write the journal: it may end in the middle of a record: %w", j.broken)
+	}
 	if _, err := j.f.Write(line); err != nil {
+		if cutErr := j.f.Truncate(j.size); cutErr != nil {
+			j.broken = errors.Join(err, cutErr)
+		}
 		return fmt.Errorf("cannot write the journal: %w", err)
 	}
-	j.seq++
+	j.seq, j.size = j.seq+1, j.size+int64(len(line))
 	return nil
 }
 

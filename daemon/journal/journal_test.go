@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func write(t *testing.T, dir string) []byte {
@@ -103,6 +106,77 @@ func TestDamage(t *testing.T) {
 			t.Errorf("torn at %d: got %d records, %v", n, len(r), err)
 		}
 	}
+}
+
+// A record that is written in part, because nothing more fits, costs no other one.
+func TestFull(t *testing.T) {
+	dir := t.TempDir()
+	j, err := Create(dir, "set")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Write("guard", Doing, nil); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "set.journal")
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	full(t, uint64(len(whole)+20), func() {
+		if err := j.Write("guard", Done, nil); !errors.Is(err, unix.EFBIG) {
+			t.Errorf("a full one: %v", err)
+		}
+	})
+	if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, whole) {
+		t.Errorf("got %q, %v", now, err)
+	}
+	if err := j.Write("window", Doing, nil); err != nil {
+		t.Error(err)
+	}
+	l, err := Leftovers(dir)
+	if err != nil || len(l) != 1 || len(l[0].Records) != 2 || l[0].Records[1].Step != "window" {
+		t.Errorf("got %+v, %v", l, err)
+	}
+
+	// One that cannot be cut back is not written any more.
+	good := j.f
+	if j.f, err = os.OpenFile("/dev/full", os.O_WRONLY, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Write("window", Done, nil); !errors.Is(err, unix.ENOSPC) {
+		t.Errorf("/dev/full: %v", err)
+	}
+	if err := j.f.Close(); err != nil {
+		t.Error(err)
+	}
+	j.f = good
+	if err := j.Write("window", Done, nil); !errors.Is(err, unix.ENOSPC) {
+		t.Errorf("after it: %v", err)
+	}
+	if err := j.Remove(); err != nil {
+		t.Error(err)
+	}
+}
+
+// full lets no file of this process grow beyond size meanwhile.
+func full(t *testing.T, size uint64, do func()) {
+	t.Helper()
+	signal.Ignore(unix.SIGXFSZ)
+	defer signal.Reset(unix.SIGXFSZ)
+	var was unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_FSIZE, &was); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: size, Max: was.Max}); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &was); err != nil {
+			t.Fatal(err)
+		}
+	}()
+	do()
 }
 
 func FuzzParse(f *testing.F) {
