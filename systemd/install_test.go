@@ -39,7 +39,7 @@ func TestUnits(t *testing.T) {
 	for name, want := range map[string]map[string]string{
 		"fermatad.service": {
 			"Service.Type": "notify", "Service.BusName": api.BusName, "Service.ExecStart": "/usr/libexec/fermata/fermatad",
-			"Service.Restart": "on-failure", "Service.RestartSec": "100ms", "Service.WatchdogSec": "150s",
+			"Service.Restart": "on-failure", "Service.RestartSec": "100ms", "Service.WatchdogSec": "150s", "Service.TimeoutStartSec": "10min",
 			"Service.OOMScoreAdjust": "-900", "Service.LimitMEMLOCK": "infinity", "Service.KillMode": "process",
 			"Service.RuntimeDirectory": "fermata", "Service.RuntimeDirectoryPreserve": "yes",
 			"Unit.Wants": "dbus.socket fermata-guard.socket", "Unit.After": "dbus.socket fermata-guard.socket",

@@ -66,7 +66,7 @@ func (a *app) applySchedules(ctx context.Context) error {
 	if err := s.ReloadContext(ctx); err != nil {
 		return fmt.Errorf("cannot have systemd's generators run: %w", err)
 	}
-	unread := a.reloadDaemon(ctx) // before a timer asks it for a policy that is new
+	unread := a.reloadDaemon(ctx)        // before a timer asks it for a policy that is new
 	for _, unit := range result.Timers { // started anew: one that runs does not notice a new schedule
 		if err := finished(ctx, unit, "restart", s.RestartUnitContext); err != nil {
 			return err

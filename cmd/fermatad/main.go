@@ -181,8 +181,7 @@ func serve(dir, run string) error {
 		}
 	}()
 	go func() {
-		<-server.Ready()
-		if err := systemd.Ready("ready"); err != nil {
+		if err := announce(ctx, server.Ready(), systemd.Ready, systemd.Status); err != nil {
 			log.Warn("systemd was not told", "error", err)
 		}
 		exitWhenIdle(ctx, server, d, c.Daemon.IdleExit, exit)
@@ -194,6 +193,27 @@ func serve(dir, run string) error {
 		return errReload
 	}
 	return errors.Join(err, systemd.Stopping())
+}
+
+// busWait is how long a start takes for the bus alone: what the daemon does without it, it does.
+const busWait = 20 * time.Second
+
+// announce tells systemd that the start is finished when the name on the bus is owned, or has not been in time. It returns when it is.
+func announce(ctx context.Context, owned <-chan struct{}, ready, status func(string) error) error {
+	select {
+	case <-owned:
+		return ready("ready")
+	case <-time.After(busWait):
+	case <-ctx.Done():
+		return nil
+	}
+	err := ready("waiting for the bus")
+	select {
+	case <-owned:
+		return errors.Join(err, status("ready"))
+	case <-ctx.Done():
+		return err
+	}
 }
 
 // errStopping is what requesters are told whose work is undone.
