@@ -150,7 +150,14 @@ func (d *Daemon) checks(ctx context.Context, m api.Manifest, mounts []child.Moun
 			writers, events[c.Name] = append(writers, c), ev
 		}
 	}
+	mounts = slices.DeleteFunc(slices.Clone(mounts), func(x child.Mount) bool { return vouched(x.Path, mounts, writers) })
 	var out []api.Check
+	begin := func(what string) {
+		if all := len(mounts) + len(writers); all > 1 {
+			what = fmt.Sprintf("%s %d%%", what, 100*len(out)/all)
+		}
+		progress(what)
+	}
 	done := func(c api.Check, begun time.Time, err error) error {
 		if c.Duration = time.Since(begun); err != nil {
 			c.Error = err.Error()
@@ -162,10 +169,7 @@ func (d *Daemon) checks(ctx context.Context, m api.Manifest, mounts []child.Moun
 		return nil
 	}
 	for _, x := range mounts {
-		if vouched(x.Path, mounts, writers) {
-			continue
-		}
-		progress("check " + x.Path)
+		begin("check " + x.Path)
 		begun := time.Now()
 		alone, err := d.newStage([]child.Mount{x})
 		if err == nil {
@@ -176,7 +180,7 @@ func (d *Daemon) checks(ctx context.Context, m api.Manifest, mounts []child.Moun
 		}
 	}
 	for _, c := range writers {
-		progress("verify " + c.Name)
+		begin("verify " + c.Name)
 		begun := time.Now()
 		r := d.ask(ctx, c, hooks.PhaseVerify, events[c.Name])
 		if err := done(api.Check{Writer: c.Name, Data: r.Answer.Data}, begun, r.Err); err != nil {

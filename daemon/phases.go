@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/fermata-project/fermata/config"
@@ -186,6 +187,7 @@ func (t *transaction) arm(ctx context.Context) error {
 	set := provider.Set{ID: t.id, Policy: t.policy.Name, Members: t.plan.size()}
 	ctx, cancel := t.withPrepareLimit(ctx)
 	defer cancel()
+	ctx = t.tellArmed(ctx)
 	for _, s := range t.plan.shares(t.daemon.o.Providers) {
 		part, err := t.daemon.prepare(ctx, s.provider, set, s.volumes)
 		if part != nil {
@@ -203,6 +205,17 @@ func (t *transaction) arm(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// tellArmed tells the requester how many of several snapshots are armed: that takes one LVM command for each.
+func (t *transaction) tellArmed(ctx context.Context) context.Context {
+	var armed atomic.Int64
+	all := int64(t.plan.size())
+	return provider.WithArmed(ctx, func() {
+		if n := armed.Add(1); t.progress != nil && all > 1 && ctx.Err() == nil {
+			t.progress(fmt.Sprintf("arm %d%%", 100*n/all))
+		}
+	})
 }
 
 func (t *transaction) disarm(ctx context.Context) error {

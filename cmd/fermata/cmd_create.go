@@ -3,15 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"github.com/fermata-project/fermata/config"
 	"github.com/fermata-project/fermata/daemon/api"
@@ -63,7 +59,7 @@ Exit status: 0 as asked, 1 failed, 2 usage, 3 made with less consistency than as
 					ctx, cancel = context.WithTimeout(ctx, f.timeout)
 					defer cancel()
 				}
-				progress, finish := progressLine(a.err)
+				progress, finish := a.progressLine()
 				m, err := c.CreateSet(ctx, r, progress)
 				finish()
 				if err != nil {
@@ -265,38 +261,4 @@ func (a *app) printCreated(m *api.Manifest) error {
 		a.printManifest(m)
 	}
 	return nil
-}
-
-// progressLine shows the phase in one line of a terminal; anywhere else it shows nothing.
-func progressLine(w io.Writer) (progress func(string), finish func()) {
-	if !isTerminal(w) {
-		return nil, func() {}
-	}
-	const erase = "\r\x1b[K"
-	return func(phase string) { fmt.Fprintf(w, "%s%s …", erase, bar(printable(phase))) }, func() { fmt.Fprint(w, erase) }
-}
-
-// bar draws the share of a phase that ends with one: "clone 43%".
-func bar(phase string) string {
-	words := strings.Fields(phase)
-	if len(words) == 0 {
-		return phase
-	}
-	percent, err := strconv.Atoi(strings.TrimSuffix(words[len(words)-1], "%"))
-	if err != nil || !strings.HasSuffix(phase, "%") || percent < 0 || percent > 100 {
-		return phase
-	}
-	const width = 40
-	done := percent * width / 100
-	return fmt.Sprintf("[%s%s] %s", strings.Repeat("#", done), strings.Repeat(".", width-done), phase)
-}
-
-// isTerminal reports whether w is a terminal that can erase a line: not one under TERM=dumb.
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	if !ok || os.Getenv("TERM") == "dumb" {
-		return false
-	}
-	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
-	return err == nil
 }

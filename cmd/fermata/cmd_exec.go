@@ -126,7 +126,7 @@ func (a *app) exec(ctx context.Context, c *client.Client, r api.UseRequest, comm
 	defer cancel()
 	stop := context.AfterFunc(ctx, cancel)
 	var failure error
-	progress, finish := progressLine(a.err)
+	progress, finish := a.progressLine()
 	m, err := c.Use(taking, r, func(m *api.Manifest) bool {
 		finish()
 		signals := hear() // before the others stop to: none is lost

@@ -103,10 +103,8 @@ standard error. Ctrl-C ends the waiting, not the job.
 Exit status: that of the command that started the job, had it waited.`,
 		Example: "  fermata job wait \"$(fermata snapshot create --policy db --no-wait --quiet)\"",
 	}, "wait for", func(ctx context.Context, c *client.Client, number uint64) error {
-		progress, finish := progressLine(a.err)
-		if progress == nil {
-			progress = func(phase string) { fmt.Fprintln(a.err, printable(phase)) }
-		}
+		a.progress = true
+		progress, finish := a.progressLine()
 		j, err := c.WaitJob(ctx, number, progress)
 		finish()
 		if err != nil {

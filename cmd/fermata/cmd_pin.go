@@ -38,7 +38,7 @@ func eachSet(a *app, cmd *cobra.Command, do func(*client.Client, context.Context
 				return err
 			}
 			worked, failures := []string{}, []error(nil)
-			progress, finish := progressLine(a.err)
+			progress, finish := a.progressLine()
 			for i, id := range ids {
 				if progress != nil {
 					progress(fmt.Sprintf("%s %s %d%%", verb, id, 100*i/len(ids)))

@@ -150,7 +150,7 @@ Exit status: as for snapshot create; 1 also if a set could not be deleted.`,
 			}
 			return a.with(cmd, "run policy "+args[0], func(ctx context.Context, c *client.Client) error {
 				r := api.Request{Policy: args[0], FailIfBusy: fail}
-				progress, finish := progressLine(a.err)
+				progress, finish := a.progressLine()
 				m, err := c.CreateSet(ctx, r, progress)
 				finish()
 				if err != nil {

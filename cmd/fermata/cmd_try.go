@@ -31,7 +31,7 @@ consistency, 3 it would claim less, 1 or 4 it would fail, 75 busy.`,
 				return usage(cmd, "%w", err)
 			}
 			return a.with(cmd, "test the writer", func(ctx context.Context, c *client.Client) error {
-				progress, finish := progressLine(a.err)
+				progress, finish := a.progressLine()
 				t, err := c.TestWriter(ctx, r, progress)
 				finish()
 				if err != nil {

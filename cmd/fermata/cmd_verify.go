@@ -32,7 +32,7 @@ manifest. Exit status 1: something is damaged, or nothing could be checked.`,
 					}
 					return a.started([]uint64{job})
 				}
-				progress, finish := progressLine(a.err)
+				progress, finish := a.progressLine()
 				v, err := c.VerifySet(ctx, args[0], progress)
 				finish()
 				if err != nil {

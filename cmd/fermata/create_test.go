@@ -48,9 +48,16 @@ func TestBar(t *testing.T) {
 		}
 	}
 	var out bytes.Buffer
-	if progress, finish := progressLine(&out); progress != nil {
+	a := &app{err: &out}
+	if progress, finish := a.progressLine(); progress != nil {
 		t.Error("a line is drawn where there is no terminal")
 	} else if finish(); out.Len() > 0 {
+		t.Errorf("got %q", out.String())
+	}
+	a.progress = true
+	progress, finish := a.progressLine()
+	progress("arm 50%")
+	if finish(); out.String() != "arm 50%\n" {
 		t.Errorf("got %q", out.String())
 	}
 }

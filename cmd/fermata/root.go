@@ -16,9 +16,10 @@ import (
 type app struct {
 	out, err io.Writer
 
-	json    bool   // --json
-	quiet   bool   // --quiet
-	columns string // --columns
+	json     bool   // --json
+	quiet    bool   // --quiet
+	progress bool   // --progress
+	columns  string // --columns
 
 	status int // exit status of a command that did not fail
 }
@@ -77,6 +78,7 @@ func newRoot(a *app) *cobra.Command {
 	}})
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, "%w", err) })
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON, errors too")
+	root.PersistentFlags().BoolVar(&a.progress, "progress", false, "without a terminal, too, say on standard error how far it is")
 	root.PersistentFlags().BoolP("help", "h", false, "print this help")
 	tidy(root)
 	return root

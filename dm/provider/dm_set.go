@@ -43,6 +43,7 @@ func (p *DM) Prepare(ctx context.Context, set Set, vols []Volume) (Enlistment, e
 			if err := p.arm(m); err != nil {
 				return fmt.Errorf("cannot arm a snapshot of %s: %w", v.Name, err)
 			}
+			Armed(ctx)
 		}
 		return nil
 	})

@@ -37,6 +37,7 @@ func (p *Thick) Prepare(ctx context.Context, set Set, vols []Volume) (Enlistment
 		if err := p.lvm.CreateThickSnapshot(ctx, m.vg, m.lv, m.snapshot, size, cowChunk, tagsOf(p.host, set, v)...); err != nil {
 			return e, fmt.Errorf("cannot arm a snapshot of %s: %w", v.Name, err)
 		}
+		Armed(ctx)
 	}
 	return e, e.arm(ctx)
 }

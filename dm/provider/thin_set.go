@@ -43,6 +43,7 @@ func (p *Thin) Prepare(ctx context.Context, set Set, vols []Volume) (Enlistment,
 			return e, fmt.Errorf("cannot arm a snapshot of %s: %w", v.Name, err)
 		}
 		e.loads = append(e.loads, thinLoad{lvmMember: m, pool: t.Pool, originID: t.ID, table: live})
+		Armed(ctx)
 	}
 	return e, e.load(ctx)
 }
