@@ -233,7 +233,8 @@ func (w *world) resume(dev uint64) error {
 type fakeFilesystem struct {
 	*world
 	*system
-	cell *fsfreeze.Cell
+	cell   *fsfreeze.Cell
+	closed atomic.Bool
 }
 
 func (f *fakeFilesystem) name() string  { return filepath.Base(f.point) }
@@ -323,7 +324,12 @@ func (f *fakeFilesystem) release() error {
 }
 
 func (f *fakeFilesystem) Close() error {
-	return f.via("close", f.name(), func() error { f.held("filesystems", -1); return nil })
+	return f.via("close", f.name(), func() error {
+		if s := f.cell.State(); (s == fsfreeze.Idle || s == fsfreeze.Released) && f.closed.CompareAndSwap(false, true) {
+			f.held("filesystems", -1)
+		}
+		return nil
+	})
 }
 
 type fakeCounter struct {
@@ -367,6 +373,10 @@ func (g *fakeGuard) Fired() bool                     { return g.ended.Load() != 
 func (g *fakeGuard) Expire(limit time.Duration) {
 	g.end(guard.Deadline)
 	g.reclaim()
+	if limit < 0 {
+		g.own.Wait()
+		return
+	}
 	await(&g.own, limit)
 }
 

@@ -79,7 +79,7 @@ type Counter interface {
 type Guard interface {
 	DeviceCell(i int) *fsfreeze.Cell
 	Fired() bool
-	// Expire releases what the guard has not: it may be dead. It waits for that, but not longer than limit.
+	// Expire releases what the guard has not: it may be dead. It waits for that, but not longer than limit, unless that is negative.
 	Expire(limit time.Duration)
 	Close() (guard.Reason, guard.Report, error)
 }

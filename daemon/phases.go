@@ -40,6 +40,7 @@ type transaction struct {
 	parts   []provider.Enlistment
 	opened  []*patientSet // whose images are not sealed
 	win     *window
+	frozen  *Frozen      // what the daemon is told of it
 	test    bool         // of a writer: nothing is captured
 	hold    [2]time.Time // the writers, from and to
 	quiet   *quiet       // nil: a set is taken
@@ -315,7 +316,8 @@ func (t *transaction) window(context.Context) error {
 
 // whileFrozen runs the window around act, and puts into the manifest what happened when.
 func (t *transaction) whileFrozen(act func() error) error {
-	t.daemon.frozen.Store(&Frozen{Filesystems: len(t.systems), Since: time.Now()})
+	t.frozen = &Frozen{Filesystems: len(t.systems), Since: time.Now()}
+	t.daemon.frozen.Store(t.frozen)
 	err := t.win.run(func() error { return t.win.hold(act) })
 	if t.win.stuck {
 		return err

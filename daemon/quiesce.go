@@ -58,7 +58,7 @@ func (d *Daemon) Quiesce(ctx context.Context, r api.QuiesceRequest, h api.Hold, 
 
 	if err := t.run(ctx, t.quiesceSteps()); err != nil {
 		t.log.Error("the hold did not last", "policy", policy.Name, "phase", t.failedIn, "class", api.Of(err), "error", err)
-		return nil, errors.Join(err, t.journal.Remove())
+		return nil, errors.Join(err, t.forget())
 	}
 	t.manifest.State, t.manifest.Duration = api.Released, time.Since(t.begun)
 	t.log.Info("held", "policy", policy.Name, "consistency", t.manifest.Consistency, "freeze_window", t.manifest.Window)

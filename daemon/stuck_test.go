@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/fermata-project/fermata/daemon/api"
+	"github.com/fermata-project/fermata/daemon/journal"
 	"github.com/fermata-project/fermata/fsfreeze/guard"
 )
 
@@ -58,10 +59,11 @@ func stuck(t *testing.T, call string, guarded bool) {
 	if s := w.suspended(); len(s) > 1 {
 		t.Errorf("while %s is stuck, suspended: %v", call, s)
 	}
+	w.remembered(t, d, call)
 	close(free)
 	for end := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
 		f, s := w.frozen("ours"), w.suspended()
-		if len(f)+len(s)+w.holds("calls")+w.holds("counters") == 0 {
+		if len(f)+len(s)+w.holds("calls")+w.holds("counters")+w.holds("filesystems")+len(leftovers(t, d))+d.Frozen().Filesystems == 0 {
 			break
 		}
 		if time.Now().After(end) {
@@ -74,4 +76,26 @@ func stuck(t *testing.T, call string, guarded bool) {
 	})
 	w.mu.Unlock()
 	w.nothing(t, d)
+}
+
+// remembered checks that a start, or the panic verb, would know what to release while the kernel has not come back.
+func (w *world) remembered(t *testing.T, d *Daemon, call string) {
+	t.Helper()
+	left := leftovers(t, d)
+	if len(left) != 1 {
+		t.Fatalf("while %s is stuck, there are %d journals", call, len(left))
+	}
+	window, _, begun := left[0].Last("window")
+	if probe, _, _ := left[0].Last("probe"); probe != journal.Doing && window != journal.Doing || begun != (d.Frozen().Filesystems > 0) {
+		t.Errorf("while %s is stuck, the probe is %q, the window %q, frozen %+v", call, probe, window, d.Frozen())
+	}
+}
+
+func leftovers(t *testing.T, d *Daemon) []journal.Leftover {
+	t.Helper()
+	left, err := journal.Leftovers(d.journalDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return left
 }

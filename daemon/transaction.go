@@ -103,11 +103,41 @@ func (t *transaction) step(ctx context.Context, s step) error {
 		p.Error = err.Error()
 	}
 	t.manifest.Phases = append(t.manifest.Phases, p)
-	if err != nil {
+	switch {
+	case err != nil && t.stuck(): // it has not failed yet: see forget
+		return err
+	case err != nil:
 		t.note(s.name, journal.Failed, nil)
 		return err
 	}
 	t.note(s.name, journal.Done, nil)
+	return nil
+}
+
+// stuck reports whether the kernel has not come back from the freeze window.
+func (t *transaction) stuck() bool { return t.win != nil && t.win.stuck }
+
+// forget removes the journal of a set that has failed and is undone. While a freeze is stuck in the kernel that must wait: should
+// this daemon and the guard die, nothing else would tell the next start, or the panic verb, what to release.
+func (t *transaction) forget() error {
+	if !t.stuck() {
+		return t.journal.Remove()
+	}
+	go func() {
+		<-t.win.over
+		errs := []error{t.journal.Remove()}
+		for _, level := range t.win.levels {
+			for _, f := range level {
+				errs = append(errs, f.Close())
+			}
+		}
+		t.daemon.frozen.CompareAndSwap(t.frozen, nil)
+		if err := errors.Join(errs...); err != nil {
+			t.log.Error("what was stuck in the kernel is released, but", "error", err)
+			return
+		}
+		t.log.Warn("what was stuck in the kernel is released")
+	}()
 	return nil
 }
 
@@ -234,7 +264,7 @@ func (d *Daemon) createOnce(ctx context.Context, r api.Request, policy effective
 	if err := t.run(ctx, t.steps()); err != nil {
 		t.log.Error("no set was taken", "policy", policy.Name, "phase", t.failedIn, "class", api.Of(err), "error", err)
 		t.ended(err)
-		err = errors.Join(err, t.journal.Remove())
+		err = errors.Join(err, t.forget())
 		if len(t.parts) > 0 { // else no provider has done anything
 			err = errors.Join(err, d.refreshAfter(ctx))
 		}

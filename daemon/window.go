@@ -30,7 +30,8 @@ type window struct {
 
 	guard  Guard
 	armed  bool
-	stuck  bool // run has given it up, and the kernel has not: what it uses stays as it is
+	stuck  bool          // run has given it up, and the kernel has not: what it uses stays as it is
+	over   chan struct{} // when it is stuck: closed as soon as the kernel has come back and nothing is held any more
 	locked []provider.Enlistment
 	unlock func() error     // memory
 	crews  []*fsfreeze.Crew // the threads of each level
@@ -166,11 +167,13 @@ func (w *window) run(act func() error) error {
 		return err
 	case <-late.C:
 	}
-	w.stuck = true
+	w.stuck, w.over = true, make(chan struct{})
 	rescued := w.rescue()
 	go func() {
+		defer close(w.over)
 		<-done
 		<-rescued
+		w.guard.Expire(-1)
 		w.discard() // of a set that has failed long ago
 	}()
 	return api.Errorf(api.Timeout, "cannot hold the filesystems within %v: the freeze is stuck in the kernel; it is thawed as soon as it completes", w.limit)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -34,9 +35,10 @@ func Freezable(fstype string) bool { return slices.Contains(freezable, fstype) }
 // the freeze. Freeze and Thaw belong to the freeze window: they make one system call each and allocate nothing unless
 // they fail.
 type Handle struct {
-	FS   Filesystem
-	fd   int
-	cell *Cell
+	FS     Filesystem
+	fd     int
+	cell   *Cell
+	closed atomic.Bool
 }
 
 // Open opens a filesystem by the first of its mount points that still leads to it: a path that has been mounted over,
@@ -103,9 +105,9 @@ func (h *Handle) Fd() int { return h.fd }
 func (h *Handle) Share(c *Cell) { h.cell = c }
 
 // Close closes the descriptor. It does not thaw: a handle whose freeze is stuck in the kernel keeps its descriptor,
-// because whoever releases it needs it.
+// because whoever releases it needs it, and is closed by another Close when it is released. To close twice is no error.
 func (h *Handle) Close() error {
-	if s := h.cell.State(); s != Idle && s != Released {
+	if s := h.cell.State(); s != Idle && s != Released || !h.closed.CompareAndSwap(false, true) {
 		return nil
 	}
 	return unix.Close(h.fd)

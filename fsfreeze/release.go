@@ -22,13 +22,15 @@ const (
 // not for a while or never will, is released too. It reports whether it was Release that released it.
 //
 // release makes one attempt: nil when it let go, EINVAL when there was nothing to let go (FITHAW's answer), anything else
-// is tried again until patience is over. gone reports that the other process cannot be at it any more, because it is dead:
+// is tried again until patience is over. While the kernel is busy taking it for somebody who lives, there is no end to that:
+// whoever gave up would leave it frozen as soon as the kernel is done. gone reports that the other process cannot be at it any more, because it is dead:
 // what is not held then never will be, and what it was about to release nobody else will. nil: nobody knows, and whoever
 // is about to release something is trusted to do it.
 //
 // It allocates nothing before patience is over, unless release does.
 func Release(c *Cell, release func() error, patience time.Duration, gone func() bool) (bool, error) {
 	hesitate := time.Now().Add(releasingTime)
+	pause := releasePause
 	for end := time.Now().Add(patience); ; {
 		if c.Forbid() {
 			return false, nil
@@ -46,10 +48,10 @@ func Release(c *Cell, release func() error, patience time.Duration, gone func() 
 			if c.Inherit(s) {
 				return retry(c, release, patience, gone)
 			}
-		case time.Now().After(end):
+		case s != Overtaken && time.Now().After(end):
 			return false, fmt.Errorf("gave up after %v: it is %v by somebody who lives", patience, s)
 		default:
-			nap(releasePause)
+			pause = rest(pause)
 		}
 	}
 }
@@ -58,7 +60,8 @@ func Release(c *Cell, release func() error, patience time.Duration, gone func() 
 // left it in when it died, of which gone tells. What its own threads are about to release it leaves to them, and what the
 // other one has seized is left to that while it lives. It is called once for a cell: then nobody else can be at it.
 func Reclaim(c *Cell, release func() error, patience time.Duration, gone func() bool) (bool, error) {
-	for end := time.Now().Add(patience); ; nap(releasePause) {
+	pause := releasePause
+	for end := time.Now().Add(patience); ; pause = rest(pause) {
 		if c.Forbid() {
 			return false, nil
 		}
@@ -71,37 +74,47 @@ func Reclaim(c *Cell, release func() error, patience time.Duration, gone func() 
 		case (s == Seized || s == Overtaken) && gone():
 			// As in Release, FITHAW may have been the last thing that it did.
 			return retry(c, release, patience, nil)
-		case time.Now().After(end):
+		case s != Overtaken && time.Now().After(end):
 			return false, fmt.Errorf("gave up after %v: it is %v by somebody who lives", patience, s)
 		}
 	}
 }
 
 // retry releases what is the caller's to release. What is not frozen is done with if it was taken, or never will be.
-func retry(c *Cell, release func() error, patience time.Duration, gone func() bool) (bool, error) {
+//
+// Until whoever takes it has said how that ended, what is let go may be somebody else's: Linux 6.6 and newer let a second
+// FIFREEZE wait until the first one is complete, and then refuse it, or freeze, if the first one was thawed in between. So that
+// is awaited, and what has been taken then is let go, too.
+func retry(c *Cell, release func() error, patience time.Duration, gone func() bool) (released bool, err error) {
 	end := time.Now().Add(patience)
-	for pause := releasePause; ; pause = min(2*pause, releasePauseMax) {
+	for pause := releasePause; ; pause = rest(pause) {
 		// Asked first: the kernel may finish taking it between the attempt and the question.
-		final := c.State() == Seized || gone != nil && gone()
+		s := c.State()
+		if s == Released {
+			return released, nil // the kernel refused to take it after all
+		}
+		final := s == Seized || gone != nil && gone()
+		if released && !final {
+			continue
+		}
 		err := release()
 		if err == nil {
+			released, pause = true, releasePause
+		}
+		switch {
+		case final && (err == nil || errors.Is(err, unix.EINVAL)): // EINVAL: somebody else has let it go, or it was never taken
 			c.Done()
-			return true, nil
+			return released, nil
+		case err != nil && s != Overtaken && time.Now().After(end):
+			return released, fmt.Errorf("gave up after %v: %w", patience, err)
 		}
-		if errors.Is(err, unix.EINVAL) {
-			if final {
-				c.Done() // somebody else has let it go, or it was never taken
-				return false, nil
-			}
-			if c.State() == Released {
-				return false, nil // the kernel refused to take it after all
-			}
-		}
-		if time.Now().After(end) {
-			return false, fmt.Errorf("gave up after %v: %w", patience, err)
-		}
-		nap(pause)
 	}
+}
+
+// rest waits for a moment, and says how long to wait the next time.
+func rest(pause time.Duration) (next time.Duration) {
+	nap(pause)
+	return min(2*pause, releasePauseMax)
 }
 
 // nap sleeps in the kernel: the runtime's own timers allocate, and need a thread that may not be there.

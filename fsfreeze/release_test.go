@@ -8,6 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// soon is when the other side does something, a few attempts later.
+func soon(do func()) { time.AfterFunc(5*releasePause, do) }
+
 func TestRelease(t *testing.T) {
 	fail := errors.New("no")
 	dead := false
@@ -17,20 +20,21 @@ func TestRelease(t *testing.T) {
 		answers  []error // of each attempt; the last one repeats
 		released bool
 		err      error
-		attempts int
+		attempts int // -1: as many as short patience allows
 		end      CellState
 	}{
 		{"idle", func(*Cell) {}, nil, false, nil, 0, Released},
 		{"held", func(c *Cell) { c.Begin(); c.Took(true) }, []error{nil}, true, nil, 1, Released},
 		{"thawed elsewhere", func(c *Cell) { c.Begin(); c.Took(true) }, []error{unix.EINVAL}, false, nil, 1, Released},
 		{"held, second attempt", func(c *Cell) { c.Begin(); c.Took(true) }, []error{fail, nil}, true, nil, 2, Released},
-		{"still being taken", func(c *Cell) { c.Begin() }, []error{unix.EINVAL, unix.EINVAL, nil}, true, nil, 3, Released},
-		{"never taken", func(c *Cell) { c.Begin() }, []error{unix.EINVAL}, false, unix.EINVAL, -1, Overtaken},
+		{"still being taken", func(c *Cell) { c.Begin(); soon(func() { c.Took(true) }) }, []error{unix.EINVAL, nil, unix.EINVAL}, true, nil, 3, Released},
+		{"taken when patience is over", func(c *Cell) { c.Begin(); time.AfterFunc(50*time.Millisecond, func() { c.Took(true) }) }, []error{unix.EINVAL}, false, nil, -1, Released},
 		{"never taken, by one who died", func(c *Cell) { c.Begin(); dead = true }, []error{unix.EINVAL}, false, nil, 1, Released},
 		{"taken, by one who died", func(c *Cell) { c.Begin(); dead = true }, []error{nil}, true, nil, 1, Released},
 		{"about to be released, by one who died", func(c *Cell) { c.Begin(); c.Took(true); c.Claim(); dead = true }, []error{nil}, true, nil, 1, Released},
 		{"released, by one who died then", func(c *Cell) { c.Begin(); c.Took(true); c.Claim(); dead = true }, []error{unix.EINVAL}, false, nil, 1, Released},
 		{"about to be released, by one who stands still", func(c *Cell) { c.Begin(); c.Took(true); c.Claim() }, []error{nil}, true, nil, 1, Released},
+		{"somebody else's, and then ours", func(c *Cell) { c.Begin(); soon(func() { c.Took(true) }) }, []error{nil, nil}, true, nil, 2, Released},
 		{"hopeless", func(c *Cell) { c.Begin(); c.Took(true) }, []error{fail}, false, fail, -1, Seized},
 		{"another releaser's, who died", func(c *Cell) { c.Begin(); c.Took(true); c.Seize(); dead = true }, []error{nil}, true, nil, 1, Released},
 		{"taken late, another releaser's, who died", func(c *Cell) { c.Begin(); c.Overtake(); dead = true }, []error{nil}, true, nil, 1, Released},
@@ -43,7 +47,7 @@ func TestRelease(t *testing.T) {
 			tt.setup(c)
 			n := 0
 			patience := time.Minute
-			if tt.err != nil {
+			if tt.attempts < 0 {
 				patience = 20 * time.Millisecond
 			}
 			released, err := Release(c, func() error {
@@ -104,7 +108,6 @@ func TestReleaseLeavesToOthers(t *testing.T) {
 
 // Whoever took it releases what a dead releaser has left, in whatever state, once; and nothing that somebody is at.
 func TestReclaim(t *testing.T) {
-	soon := func(do func()) { time.AfterFunc(5*releasePause, do) }
 	dead := false
 	die := func() { dead = true }
 	tests := []struct {
@@ -118,11 +121,11 @@ func TestReclaim(t *testing.T) {
 		{"held", func(c *Cell) { c.Begin(); c.Took(true) }, []error{nil}, true, 1},
 		{"seized by one who died", func(c *Cell) { c.Begin(); c.Took(true); c.Seize(); die() }, []error{nil}, true, 1},
 		{"released by one who died then", func(c *Cell) { c.Begin(); c.Took(true); c.Seize(); die() }, []error{unix.EINVAL}, false, 1},
-		{"overtaken by one who died", func(c *Cell) { c.Begin(); c.Overtake(); die() }, []error{unix.EINVAL, nil}, true, 2},
+		{"overtaken by one who died", func(c *Cell) { c.Begin(); c.Overtake(); die(); soon(func() { c.Took(true) }) }, []error{unix.EINVAL, nil, unix.EINVAL}, true, 3},
 		{"overtaken and released by one who died", func(c *Cell) { c.Begin(); c.Overtake(); die(); soon(func() { c.Took(true) }) }, []error{unix.EINVAL}, false, -1},
 		{"overtaken by one who died, and not taken", func(c *Cell) { c.Begin(); c.Overtake(); die(); soon(func() { c.Took(false) }) }, []error{unix.EINVAL}, false, -1},
 		{"seized by one who lives", func(c *Cell) { c.Begin(); c.Took(true); c.Seize(); soon(c.Done) }, nil, false, 0},
-		{"still being taken", func(c *Cell) { c.Begin() }, []error{unix.EINVAL, unix.EINVAL, nil}, true, 3},
+		{"still being taken", func(c *Cell) { c.Begin(); soon(func() { c.Took(true) }) }, []error{unix.EINVAL, nil, unix.EINVAL}, true, 3},
 		{"our own thread's", func(c *Cell) { c.Begin(); c.Took(true); c.Claim(); die(); soon(c.Done) }, nil, false, 0},
 		{"our own thread failed", func(c *Cell) { c.Begin(); c.Took(true); c.Claim(); die(); soon(c.Unclaim) }, []error{nil}, true, 1},
 		{"released", func(c *Cell) { c.Begin(); c.Took(true); c.Claim(); c.Done() }, nil, false, 0},
@@ -143,5 +146,18 @@ func TestReclaim(t *testing.T) {
 				t.Errorf("released %v, err %v, attempts %d, state %v", released, err, n, c.State())
 			}
 		})
+	}
+}
+
+// What another releaser waits for the kernel to finish is left to it for as long as it lives, and taken over when it dies.
+func TestReclaimWaitsForTheKernel(t *testing.T) {
+	c := new(Cell)
+	c.Begin()
+	c.Overtake()
+	began, n := time.Now(), 0
+	time.AfterFunc(60*time.Millisecond, func() { c.Took(true) })
+	released, err := Reclaim(c, func() error { n++; return nil }, 10*time.Millisecond, func() bool { return time.Since(began) > 30*time.Millisecond })
+	if !released || err != nil || n == 0 || c.State() != Released {
+		t.Errorf("released %v, err %v, attempts %d, state %v", released, err, n, c.State())
 	}
 }

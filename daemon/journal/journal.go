@@ -222,7 +222,9 @@ func Leftovers(dir string) ([]Leftover, error) {
 			continue
 		}
 		l := Leftover{Name: name, path: filepath.Join(dir, e.Name())}
-		if l.Records, err = read(l.path); err != nil {
+		if l.Records, err = read(l.path); errors.Is(err, os.ErrNotExist) { // its transaction has just ended
+			continue
+		} else if err != nil {
 			l.Err = fmt.Errorf("cannot read %s: %w", l.path, err)
 			errs = append(errs, l.Err)
 		}

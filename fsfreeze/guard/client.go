@@ -125,7 +125,7 @@ func (a *Armed) Close() (Reason, Report, error) {
 func (a *Armed) Fired() bool { return a.board.Ended() != Open }
 
 // Expire ends the hold for the deadline, and releases what the guard has not begun to release, or has and died. It waits for
-// what can be released, but not longer than limit.
+// what can be released, but not longer than limit, unless that is negative.
 func (a *Armed) Expire(limit time.Duration) {
 	a.board.End(Deadline)
 	a.own.start()
