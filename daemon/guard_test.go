@@ -57,7 +57,7 @@ func dies(t *testing.T, call string, claims [2]bool) {
 	}
 	for end := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) { // what was stuck comes back
 		f, s := w.frozen("ours"), w.suspended()
-		if len(f)+len(s)+w.holds("calls")+w.holds("counters") == 0 {
+		if len(f)+len(s)+w.holds("calls")+w.holds("counters")+len(leftovers(t, d)) == 0 {
 			break
 		}
 		if time.Now().After(end) {
