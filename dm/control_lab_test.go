@@ -94,6 +94,10 @@ func TestDeviceLife(t *testing.T) {
 	if deps, err := c.Deps(ByName("life")); err != nil || !reflect.DeepEqual(deps, []Dev{d}) {
 		t.Errorf("deps %v, %v", deps, err)
 	}
+	// One that is being made has no table yet.
+	if deps, err := c.Deps(ByDev(create(t, c, "unfinished"))); err != nil || len(deps) > 0 {
+		t.Errorf("deps %v, %v", deps, err)
+	}
 	status, _, err := c.Status(ByName("life"), StatusNoFlush)
 	if err != nil || len(status) != 1 || status[0].Type != "linear" {
 		t.Fatalf("status %v, %v", status, err)

@@ -221,7 +221,7 @@ func (c *Control) Info(ref Ref) (Info, error) {
 	return infoOf(head(buf)), nil
 }
 
-// Deps lists the devices that the live table uses.
+// Deps lists the devices that the live table uses. A device that has no table yet, as one that LVM is making, uses none.
 func (c *Control) Deps(ref Ref) ([]Dev, error) {
 	q := request{op: "list dependencies of", cmd: unix.DM_TABLE_DEPS, ref: ref}
 	buf, err := c.doRef(&q, roomDefault)
@@ -237,6 +237,9 @@ func (c *Control) Deps(ref Ref) ([]Dev, error) {
 
 // parseDeps reads struct dm_target_deps: count, padding, device numbers.
 func parseDeps(b []byte) ([]Dev, error) {
+	if len(b) == 0 { // no live table (table_deps, dm-ioctl.c)
+		return nil, nil
+	}
 	if len(b) < 8 {
 		return nil, errAnswer
 	}

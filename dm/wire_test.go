@@ -163,6 +163,9 @@ func TestParseDeps(t *testing.T) {
 	if _, err := parseDeps(b[:20]); !errors.Is(err, errAnswer) {
 		t.Errorf("truncated: %v", err)
 	}
+	if got, err := parseDeps(nil); err != nil || got != nil {
+		t.Errorf("a device without a table: %v, %v", got, err)
+	}
 }
 
 // A Call fires the same request again after the kernel has written its answer over it.
