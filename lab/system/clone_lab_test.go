@@ -75,6 +75,10 @@ func TestClone(t *testing.T) {
 	if a := fermata(t, "snapshot", "mount", begun.ID); a.status == 0 {
 		t.Errorf("an unfinished clone was mounted: %+v", a)
 	}
+	if a := fermata(t, "status", "--busy", "stop"); a.status != 75 || !strings.Contains(a.stdout, "set "+begun.CloneOf+" is being copied") {
+		t.Errorf("who would remove the daemon hears %+v", a)
+	}
+	must(t, "status", "--busy", "restart")
 	fill(t, vols[0].Point) // after the instant
 	percents(t, 20)
 	labtest.Run(t, "systemctl", "kill", "-s", "KILL", "fermatad")

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -42,10 +43,11 @@ func TestExec(t *testing.T) {
 		t.Errorf("the journal does not tell:\n%s", log)
 	}
 
-	begun := func() *exec.Cmd {
+	begun := func(options ...string) *exec.Cmd {
 		t.Helper()
 		os.Remove("/run/begun")
-		c := exec.Command("fermata", "exec", "--policy", "db", "--", "sh", "-c", "cd /run/fermata/exec/db/srv/v1 && touch /run/begun && exec sleep 1000")
+		command := []string{"--", "sh", "-c", "cd $FERMATA_ROOT/srv/v1 && touch /run/begun && exec sleep 1000"}
+		c := exec.Command("fermata", slices.Concat([]string{"exec", "--policy", "db"}, options, command)...)
 		if err := c.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -67,8 +69,15 @@ func TestExec(t *testing.T) {
 		gone()
 	})
 	t.Run("the daemon is started anew", func(t *testing.T) {
-		c := begun()
+		at := t.TempDir()
+		c := begun("--at", at)
+		if a := fermata(t, "status", "--busy", "restart"); a.status != 75 || !strings.Contains(a.stdout, "runs: use, set ") {
+			t.Errorf("who would restart the daemon hears %+v", a)
+		}
 		labtest.Run(t, "systemctl", "restart", "fermatad")
+		if a := fermata(t, "status", "--busy", "stop"); a.status != 75 || !strings.Contains(a.stdout, "is mounted: "+at) {
+			t.Errorf("who would remove it hears %+v", a)
+		}
 		if n := len(sets(t)); n != 1 {
 			t.Errorf("%d sets are there, not the one that is read", n)
 		}
