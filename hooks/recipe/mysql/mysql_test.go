@@ -289,7 +289,7 @@ func TestSystemTablespace(t *testing.T) {
 
 func TestScan(t *testing.T) {
 	top := t.TempDir()
-	for _, dir := range []string{"data/shop", "data/mysql", "elsewhere/blog", "tables"} {
+	for _, dir := range []string{"data/shop", "data/mysql", "data/lost+found", "elsewhere/blog", "tables"} {
 		if err := os.MkdirAll(filepath.Join(top, dir), 0o755); err != nil {
 			t.Fatal(err)
 		}

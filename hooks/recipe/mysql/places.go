@@ -135,6 +135,9 @@ func scan(ctx context.Context, data string) (files, error) {
 		if err != nil || ctx.Err() != nil {
 			break
 		}
+		if e.Name() == "lost+found" { // of a volume of its own; no database's folder has a + in its name
+			continue
+		}
 		path := filepath.Join(data, e.Name())
 		if !e.IsDir() && e.Type() != fs.ModeSymlink {
 			continue
