@@ -33,8 +33,9 @@ type job struct {
 	number uint64
 	kind   string // create, delete, mount, umount, resize, quiesce, use and others
 	owner  dbus.Sender
-	// details of the call that started it.
+	// details of the call that started it, and its policy.
 	details Details
+	policy  string
 	begun   time.Time
 	bound   atomic.Bool // cancelled when its owner leaves the bus
 	cancel  context.CancelFunc
@@ -122,7 +123,7 @@ func (js *jobs) startHold(kind string, by call, h *hold, work func(context.Conte
 		return nil, api.Errorf(api.Busy, "%d jobs are running or waiting; try again when they are done", js.active)
 	}
 	ctx, cancel := context.WithCancel(js.ctx)
-	j := &job{number: js.next, kind: kind, owner: by.sender, details: by.details, begun: time.Now(), cancel: cancel, hold: h, done: make(chan struct{})}
+	j := &job{number: js.next, kind: kind, owner: by.sender, details: by.details, policy: cmp.Or(by.policy, by.details["policy"]), begun: time.Now(), cancel: cancel, hold: h, done: make(chan struct{})}
 	js.next++
 	js.active++
 	js.byNum[j.number] = j

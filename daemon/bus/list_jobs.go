@@ -30,7 +30,7 @@ func occupation(j api.Job) string {
 
 func describe(j *job) api.Job {
 	out := api.Job{
-		Number: j.number, Kind: j.kind, State: "running", Phase: j.currentPhase(), Policy: j.details["policy"],
+		Number: j.number, Kind: j.kind, State: "running", Phase: j.currentPhase(), Policy: j.policy,
 		Set: cmp.Or(deref(j.set.Load()), j.details["set"]), Begun: j.begun.UTC().Round(0),
 	}
 	if j.isDone() {

@@ -119,6 +119,7 @@ func (l *link) createSet(c call, o map[string]dbus.Variant) (dbus.ObjectPath, er
 	if err != nil {
 		return "/", err
 	}
+	c.policy = request.Policy
 	j, err := l.jobs.start("create", c, func(ctx context.Context, j *job) (any, error) {
 		return l.svc.CreateSet(ctx, request, j.setPhase)
 	})

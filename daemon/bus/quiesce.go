@@ -26,6 +26,7 @@ func (l *link) quiesce(c call, o map[string]dbus.Variant) (dbus.ObjectPath, erro
 	if err != nil {
 		return "/", err
 	}
+	c.policy = request.Policy
 	h := newHold()
 	j, err := l.jobs.startHold("quiesce", c, h, func(ctx context.Context, j *job) (any, error) {
 		return l.svc.Quiesce(ctx, request, api.Hold{Held: h.isHeld, Release: h.release}, j.setPhase)

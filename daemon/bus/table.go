@@ -83,6 +83,7 @@ type call struct {
 	// interactive: a person may be asked to authenticate.
 	interactive bool
 	details     Details
+	policy      string // of the request, for people: details leave it out where more than the policy is asked for
 }
 
 // authorizeTimeout bounds a question to polkit; where a person may have to type a password it is longer.

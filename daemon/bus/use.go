@@ -21,6 +21,7 @@ func (l *link) useSet(c call, o map[string]dbus.Variant) (dbus.ObjectPath, error
 		}
 		request.Set = m.ID
 	}
+	c.policy = request.Policy
 	h := newHold()
 	j, err := l.jobs.startHold("use", c, h, func(ctx context.Context, j *job) (any, error) {
 		mounted := func(id string) {

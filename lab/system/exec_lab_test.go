@@ -71,7 +71,7 @@ func TestExec(t *testing.T) {
 	t.Run("the daemon is started anew", func(t *testing.T) {
 		at := t.TempDir()
 		c := begun("--at", at)
-		if a := fermata(t, "status", "--busy", "restart"); a.status != 75 || !strings.Contains(a.stdout, "runs: use, set ") {
+		if a := fermata(t, "status", "--busy", "restart"); a.status != 75 || !strings.Contains(a.stdout, "runs: use, policy db, set ") {
 			t.Errorf("who would restart the daemon hears %+v", a)
 		}
 		labtest.Run(t, "systemctl", "restart", "fermatad")
