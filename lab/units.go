@@ -164,7 +164,7 @@ func readUnits(ctx context.Context, root, tree string, files []installed) (strin
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%s: %d units, no message", strings.TrimSpace(version), len(units)), nil
+	return fmt.Sprintf("%s: %d units and those of the generator, no message", strings.TrimSpace(version), len(units)), nil
 }
 
 // unitsOf are the paths of the units among files, of the policy's instance where they are templates.

@@ -13,6 +13,9 @@ mkdir -p "$root/run/systemd/system"
 chroot "$root" systemd-analyze --version | head -n 1
 # Where systemd-analyze looks: in the place of the generators it has an empty one of its own.
 chroot "$root" /usr/lib/systemd/system-generators/fermata-generator /run/systemd/system
+for timer in "$root"/run/systemd/system/*.timer; do
+	set -- "$@" "${timer#"$root"}"
+done
 verify() {
 	chroot "$root" systemd-analyze verify --man=no "$@" 2>&1
 }
@@ -27,8 +30,12 @@ if [ -n "$said" ] || [ $status != 0 ]; then fail "exit status $status" "$said"; 
 # What is wrong would have been said: in a unit, and in what the generator has made.
 said=$(verify /canary.service) || :
 case $said in *NoSuchThing*) ;; *) fail "a wrong unit goes unnoticed: $said" ;; esac
-for kind in timer service; do
-	printf '[Unit]\nNoSuchThing=1\n' >>"$root/run/systemd/system/fermata-policy@db.$kind.d/50-schedule.conf"
-	said=$(verify "/usr/lib/systemd/system/fermata-policy@db.$kind") || :
-	case $said in *50-schedule.conf*NoSuchThing*) ;; *) fail "what the generator makes is not read: $said" ;; esac
+for made in fermata-policy@db.timer fermata-policy@db.service.d/50-schedule.conf; do
+	printf '[Unit]\nNoSuchThing=1\n' >>"$root/run/systemd/system/$made"
+	case $made in
+	*.timer) unit=/run/systemd/system/$made ;;
+	*) unit=/usr/lib/systemd/system/${made%.d/*} ;;
+	esac
+	said=$(verify "$unit") || :
+	case $said in *"$made"*NoSuchThing*) ;; *) fail "what the generator makes is not read: $said" ;; esac
 done

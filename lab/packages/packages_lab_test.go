@@ -99,7 +99,7 @@ type host struct {
 }
 
 // switched are units that an administrator has switched on, of those that are off.
-var switched = []string{"fermata-exporter.socket", "fermata-policy@slow.timer"}
+var switched = []string{"fermata-exporter.socket", "fermata-policy-daily@slow.timer"}
 
 const configured = "log_level: debug\n"
 
