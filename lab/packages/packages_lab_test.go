@@ -181,6 +181,16 @@ func TestPackages(t *testing.T) {
 	h.upgraded(t)
 	h.removed(t, dpkg)
 	labtest.Run(t, "test", "-e", "/etc/fermata/fermata.yaml")
+	t.Run("installed again", func(t *testing.T) {
+		labtest.Run(t, dpkg.to(t, "0.0.2")...)
+		if list := labtest.Run(t, "fermata", "snapshot", "list", "-q"); !strings.Contains(list, h.set) {
+			t.Errorf("it lists %q", list)
+		}
+		labtest.Run(t, "systemctl", "is-enabled", "fermatad.service", "fermata-guard.socket")
+		labtest.Run(t, "systemctl", "is-active", "fermatad.service", "fermata-guard.socket")
+		missing(t, "/var/lib/fermata/removed")
+		labtest.Run(t, dpkg.remove...)
+	})
 	if out := labtest.Run(t, purge...); !strings.Contains(out, "1 snapshot(s) of Fermata's are left") {
 		t.Errorf("the purge does not tell of the snapshot:\n%s", out)
 	}

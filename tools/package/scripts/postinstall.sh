@@ -1,6 +1,8 @@
 #!/bin/sh
-# After the files are there. dpkg says "configure", and with an upgrade the version before; rpm says 1, with an upgrade 2.
+# After the files are there. dpkg says "configure", and the version before with an upgrade, and after a removal too; rpm says 1, with
+# an upgrade 2.
 set -eu
+removed=/var/lib/fermata/removed
 
 case "${1:-}" in
 configure) if [ -n "${2:-}" ]; then upgrade=yes; else upgrade=no; fi ;;
@@ -9,7 +11,11 @@ configure) if [ -n "${2:-}" ]; then upgrade=yes; else upgrade=no; fi ;;
 *) exit 0 ;;
 esac
 
-if [ -e /usr/lib/sysusers.d/fermata.conf ]; then systemd-sysusers fermata.conf; fi
+if [ -e "$removed" ]; then
+	rm -f "$removed"
+	upgrade=no
+fi
+
 systemd-tmpfiles --create fermata.conf || :
 journalctl --update-catalog >/dev/null 2>&1 || :
 if [ "$upgrade" = no ]; then
@@ -31,6 +37,9 @@ if [ "$upgrade" = no ]; then
 			systemctl start "$unit" || :
 		fi
 	done
+	if systemctl is-active --quiet fermatad.service; then
+		fermata policy apply >/dev/null || : # of a configuration that was there before
+	fi
 	exit 0
 fi
 

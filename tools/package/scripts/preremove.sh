@@ -33,3 +33,5 @@ systemctl stop 'fermata-policy*.timer' fermata-textfile.timer || :
 systemctl disable --now fermatad.service fermata-exporter.service fermata-exporter.socket fermata-textfile.timer >/dev/null 2>&1 || :
 # The guard last: it releases what is left before it ends.
 systemctl disable --now fermata-guard.socket fermata-guard.service >/dev/null 2>&1 || :
+# What is switched off here is to be switched on again if the package comes back: see postinstall.sh.
+if [ -d /var/lib/fermata ]; then : >/var/lib/fermata/removed; fi
