@@ -5,8 +5,9 @@ import (
 	"time"
 )
 
-// Alive is nil unless something that must never block has blocked: the lock under which every reading verb looks. A set
-// that takes long is no reason to kill the daemon: its phases have limits of their own, and the guard has the window's.
+// Alive is nil unless something that must never block has blocked: the lock under which every reading verb looks, or a change that
+// goes on for longer than all its limits together, so that no other has its turn. One that takes long by its limits is no reason to kill
+// the daemon: a policy may give its writers hours, and the guard has the window's.
 func (d *Daemon) Alive() error {
 	const limit = 5 * time.Second
 	free := make(chan struct{})
@@ -17,7 +18,7 @@ func (d *Daemon) Alive() error {
 	}()
 	select {
 	case <-free:
-		return nil
+		return d.turn.overdue(time.Now())
 	case <-time.After(limit):
 		return fmt.Errorf("internal error: its state has been locked for %v", limit)
 	}

@@ -90,6 +90,7 @@ func (d *Daemon) PrunePolicy(ctx context.Context, name string, dryRun bool) ([]a
 	for _, v := range retention.Apply(p.Retention, known, time.Now()) {
 		x := api.Verdict{ID: v.ID, Created: created[v.ID], Keep: v.Keep, Reasons: v.Reasons}
 		if !v.Keep && !dryRun {
+			d.turn.allow("the deletion of set "+v.ID, turnLimit) // there may be many
 			if err := d.drop(ctx, v.ID); err != nil {
 				x.Error = err.Error()
 				d.o.Log.Warn("a set is kept for longer than its policy wants", "set", v.ID, "policy", name, "error", err)

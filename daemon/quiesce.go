@@ -62,6 +62,7 @@ func (d *Daemon) Quiesce(ctx context.Context, r api.QuiesceRequest, h api.Hold, 
 	}
 	t.manifest.State, t.manifest.Duration = api.Released, time.Since(t.begun)
 	t.log.Info("held", "policy", policy.Name, "consistency", t.manifest.Consistency, "freeze_window", t.manifest.Window)
+	d.turn.allow("the end of hold "+t.id, t.longest())
 	last := t.postWriters
 	if t.quiet.wasted {
 		last = t.abortWriters

@@ -70,6 +70,7 @@ func (t *transaction) rollback(ctx context.Context, begun []step) error {
 		if s.undo == nil {
 			continue
 		}
+		t.daemon.turn.allow("the undoing of phase "+s.name+" of set "+t.id, t.longest())
 		t.note(s.name, journal.Undoing, nil)
 		err := s.undo(ctx)
 		if err == nil {
@@ -89,6 +90,7 @@ func (t *transaction) step(ctx context.Context, s step) error {
 		t.progress(s.name)
 	}
 	t.setPhase(s.name)
+	t.daemon.turn.allow("phase "+s.name+" of set "+t.id, t.longest())
 	var data any
 	if s.data != nil {
 		data = s.data()
@@ -139,6 +141,16 @@ func (t *transaction) forget() error {
 		t.log.Warn("what was stuck in the kernel is released")
 	}()
 	return nil
+}
+
+// longest is longer than any phase takes, whatever of it is done one after the other.
+func (t *transaction) longest() time.Duration {
+	most := turnLimit + t.policy.Limits.Prepare + t.policy.Limits.Writers + t.policy.Limits.Freeze
+	for _, w := range t.policy.writers {
+		x := w.Timeouts
+		most += x.Prepare + x.Freeze + x.Thaw + x.Abort + x.Post + x.Recover
+	}
+	return most // a hold without a snapshot is shorter than the rest
 }
 
 // note journals an outcome. A journal that cannot be written any more does not stop an undo.
@@ -253,6 +265,7 @@ func (d *Daemon) createOnce(ctx context.Context, r api.Request, policy effective
 	}
 	t := d.newTransaction(policy, progress)
 	if r.DryRun {
+		d.turn.allow("the plan of a set", t.longest())
 		return t.dryRun(ctx)
 	}
 	end, err := t.begin()
@@ -274,6 +287,7 @@ func (d *Daemon) createOnce(ctx context.Context, r api.Request, policy effective
 	d.rememberWritten(t.plan, t.written)
 	t.log.Info("set taken", "policy", policy.Name, "consistency", t.manifest.Consistency, "freeze_window", t.manifest.Window)
 	// From here on the set is finished. What fails now is told, but takes nothing back, and nobody can cancel it.
+	d.turn.allow("the end of set "+t.id, t.longest())
 	ctx = context.WithoutCancel(ctx)
 	err = errors.Join(d.store.Save(t.manifest), t.postWriters(ctx), t.close(ctx), t.journal.Remove(), d.list(ctx, t))
 	if err != nil {

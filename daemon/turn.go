@@ -2,7 +2,9 @@ package daemon
 
 import (
 	"context"
+	"fmt"
 	"sync/atomic"
+	"time"
 
 	"github.com/fermata-project/fermata/daemon/api"
 )
@@ -13,10 +15,20 @@ type turn struct {
 	token   chan struct{}
 	waiting *atomic.Int32
 	listing chan struct{} // 1 deep: full while somebody only lists what there is
+	held    *atomic.Pointer[holding]
 }
 
+// holding is what whoever has the turn does, and until when that must have an end, for all that it waits for has limits.
+type holding struct {
+	what  string
+	until time.Time
+}
+
+// turnLimit is longer than any change takes that has no longer limits of its own: several of changeLimit and undoLimit.
+const turnLimit = 15 * time.Minute
+
 func newTurn() turn {
-	t := turn{token: make(chan struct{}, 1), waiting: new(atomic.Int32), listing: make(chan struct{}, 1)}
+	t := turn{token: make(chan struct{}, 1), waiting: new(atomic.Int32), listing: make(chan struct{}, 1), held: new(atomic.Pointer[holding])}
 	t.token <- struct{}{}
 	return t
 }
@@ -27,7 +39,11 @@ func (t turn) take(ctx context.Context, failIfBusy bool) (release func(), err er
 	if err := t.takeToken(ctx, failIfBusy); err != nil {
 		return nil, err
 	}
-	release = func() { t.token <- struct{}{} }
+	t.allow("a change", turnLimit)
+	release = func() {
+		t.held.Store(nil)
+		t.token <- struct{}{}
+	}
 	select {
 	case t.listing <- struct{}{}:
 		<-t.listing
@@ -36,6 +52,19 @@ func (t turn) take(ctx context.Context, failIfBusy bool) (release func(), err er
 		release()
 		return nil, cancelledWaiting(ctx)
 	}
+}
+
+// allow says what whoever has the turn does from now on, and how long that takes at most.
+func (t turn) allow(what string, most time.Duration) {
+	t.held.Store(&holding{what, time.Now().Add(most)})
+}
+
+// overdue is an error if the turn should have ended, or gone on to something else.
+func (t turn) overdue(now time.Time) error {
+	if h := t.held.Load(); h != nil && now.After(h.until) {
+		return fmt.Errorf("internal error: %s should have ended %v ago, and nothing can be done meanwhile", h.what, now.Sub(h.until).Round(time.Second))
+	}
+	return nil
 }
 
 // list begins a listing unless somebody has the turn: nothing is changed until release is called. It is for one goroutine.

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -121,5 +122,47 @@ func TestOneAtATime(t *testing.T) {
 	}
 	if n := len(d.Sets()); n != int(taken.Load())+1 {
 		t.Errorf("%d sets of %d", n, taken.Load())
+	}
+}
+
+// A turn that does not end is noticed; one that takes as long as it may is not.
+func TestOverdue(t *testing.T) {
+	w := newWorld(t)
+	w.policy.Limits.Prepare = 3 * time.Hour
+	d := w.daemon()
+	release, err := d.turn.take(t.Context(), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Alive(); err != nil {
+		t.Error(err)
+	}
+	if err := d.turn.overdue(time.Now().Add(turnLimit + time.Second)); err == nil {
+		t.Error("a change that does not end goes unnoticed")
+	}
+	d.turn.allow("phase arm of set x", -time.Second)
+	if err := d.Alive(); err == nil || !strings.Contains(err.Error(), "phase arm of set x should have ended 1s ago") {
+		t.Errorf("a phase that does not end: %v", err)
+	}
+	release()
+	if err := d.Alive(); err != nil {
+		t.Errorf("nobody has the turn: %v", err)
+	}
+
+	// Whatever a set does, it may do for as long as its policy says.
+	var late atomic.Int32
+	var calls atomic.Int32
+	w.tap = func(string, bool) error {
+		calls.Add(1)
+		if d.turn.overdue(time.Now().Add(w.policy.Limits.Prepare)) != nil {
+			late.Add(1)
+		}
+		return nil
+	}
+	if _, err := w.take(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+	if late.Load() > 0 || calls.Load() == 0 {
+		t.Errorf("at %d of %d calls the daemon would be killed within 3 hours", late.Load(), calls.Load())
 	}
 }

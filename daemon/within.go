@@ -13,7 +13,7 @@ const (
 	// changeLimit bounds a request that changes what exists (delete, mount, unmount, resize, finish): a volume takes LVM a
 	// second or less, and somebody else's command may hold LVM's lock for a while. Whoever waits for a turn waits as long.
 	changeLimit = 2 * time.Minute
-	// undoLimit bounds the undoing of a set, and the repair at start, which systemd allows 90 s by default. What takes
+	// undoLimit bounds the undoing of a set, and the repair at start, before which nobody is served. What takes
 	// longer is removed before the next set, or by the next start.
 	undoLimit = time.Minute
 )

@@ -45,6 +45,7 @@ func (d *Daemon) TestWriter(ctx context.Context, r api.WriterTestRequest, progre
 
 	var after error
 	if err = t.run(ctx, t.testSteps()); err == nil {
+		d.turn.allow("the end of test "+t.id, t.longest())
 		after = t.postWriters(context.WithoutCancel(ctx))
 	}
 	if rmErr := t.journal.Remove(); rmErr != nil || t.writers == nil || api.Of(err) == api.Cancelled {

@@ -176,7 +176,11 @@ func serve(dir, run string) error {
 	}
 	go func() {
 		report := func(err error) { log.Error("watchdog", "error", err) }
-		if err := systemd.Watchdog(ctx, d.Alive, report); err != nil {
+		alive := func() error {
+			server.Busy() // no answer if the jobs are locked for good, and then systemd is told nothing
+			return d.Alive()
+		}
+		if err := systemd.Watchdog(ctx, alive, report); err != nil {
 			report(err)
 		}
 	}()
