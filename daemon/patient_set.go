@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/fermata-project/fermata/dm/provider"
@@ -14,8 +15,21 @@ import (
 // and what it should have undone is undone when it returns.
 type patientSet struct {
 	provider.Enlistment
-	daemon *Daemon
-	name   string // the provider's
+	daemon   *Daemon
+	name     string // the provider's
+	volatile bool   // a reboot may take its snapshots away
+}
+
+// volatileFirst is the order in which parts are finished. A power cut in between takes what is volatile away, and must find the rest
+// half-made: it would stand for a finished set that has lost a part.
+func volatileFirst(parts []provider.Enlistment) []provider.Enlistment {
+	rank := func(p provider.Enlistment) int {
+		if s, ok := p.(*patientSet); ok && s.volatile {
+			return 0
+		}
+		return 1
+	}
+	return slices.SortedStableFunc(slices.Values(parts), func(a, b provider.Enlistment) int { return rank(a) - rank(b) })
 }
 
 // heeding is what a call gets that heeds its context, to end by itself.
@@ -49,7 +63,8 @@ func (d *Daemon) prepare(ctx context.Context, p provider.Provider, set provider.
 	if got == nil {
 		return nil, err
 	}
-	return &patientSet{got, d, p.Name()}, err
+	x, ok := p.(provider.Fleeting)
+	return &patientSet{got, d, p.Name(), ok && x.Volatile()}, err
 }
 
 func (p *patientSet) Lock(ctx context.Context) error {

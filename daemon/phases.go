@@ -355,7 +355,7 @@ func (t *transaction) finalise(ctx context.Context) error {
 	ctx, cancel := t.daemon.within(ctx, t.daemon.changeLimit)
 	defer cancel()
 	f := provider.Final{Consistency: string(t.manifest.Consistency), Created: t.manifest.Created.UnixMicro()}
-	for _, p := range t.parts {
+	for _, p := range volatileFirst(t.parts) {
 		snaps, err := p.Finalize(ctx, f)
 		if err != nil {
 			return classed(api.Failed, err)

@@ -148,6 +148,9 @@ func (p *DM) Snapshots(ctx context.Context) ([]Snapshot, error) {
 	return out, nil
 }
 
+// Volatile is true: see Snapshot.
+func (*DM) Volatile() bool { return true }
+
 // Sees is always true: the records are beside the devices, in memory, and a reboot takes both.
 func (*DM) Sees(context.Context, string) (bool, error) { return true, nil }
 

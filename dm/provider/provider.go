@@ -221,6 +221,12 @@ type Grouped interface {
 	GroupOf(s Snapshot) string
 }
 
+// Fleeting is a provider whose snapshots may be volatile.
+type Fleeting interface {
+	// Volatile reports whether a reboot may take away any of them.
+	Volatile() bool
+}
+
 // Witness is a provider that can tell a snapshot that is lost from one that is out of sight: its disks are not attached.
 type Witness interface {
 	// Sees reports whether the place where a snapshot of this name would be is there, so that one which is not listed does not

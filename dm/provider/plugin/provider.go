@@ -171,6 +171,9 @@ func (p *Provider) can(c protocol.Capability) bool {
 	return slices.Contains(p.greeting.Capabilities, c)
 }
 
+// Volatile reports whether the plug-in says so of itself.
+func (p *Provider) Volatile() bool { return p.can(protocol.IsVolatile) }
+
 func (p *Provider) Name() string        { return p.spec.Name }
 func (p *Provider) Kind() provider.Kind { return p.spec.Kind }
 
