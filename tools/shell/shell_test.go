@@ -15,9 +15,15 @@ var block = regexp.MustCompile("(?ms)^```([a-z]*)\n(.*?)^```\n")
 // prompted are the commands of a transcript: lines that begin with a prompt.
 var prompted = regexp.MustCompile(`(?m)^[#$] ((?:fermata|systemctl|journalctl|curl|set=|/usr).*)$`)
 
-// scripts are the shell of a page: blocks that say so, as they are, and the commands of transcripts, each block for itself.
+// cron are the commands of lines for /etc/cron.d, in blocks and in sentences.
+var cron = regexp.MustCompile("(?m)(?:^|`)[0-9*/,-]+(?: [0-9*/,-]+){4} root ([^`\n]+)")
+
+// scripts are the shell of a page: blocks that say so, as they are, the commands of transcripts, each block for itself, and those of cron.
 func scripts(page string) []string {
 	var all []string
+	for _, c := range cron.FindAllStringSubmatch(page, -1) {
+		all = append(all, "#!/bin/sh\n"+c[1]+"\n")
+	}
 	for _, b := range block.FindAllStringSubmatch(page, -1) {
 		switch language, text := b[1], b[2]; {
 		case language == "sh" || language == "bash":
@@ -43,7 +49,7 @@ func TestDocumentation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	checked := 0
+	checked, crons := 0, 0
 	for _, page := range append(pages, "../../README.md", "../../CONTRIBUTING.md") {
 		text, err := os.ReadFile(page)
 		if err != nil {
@@ -63,6 +69,15 @@ func TestDocumentation(t *testing.T) {
 			}
 			checked++
 		}
+		for _, c := range cron.FindAllStringSubmatch(string(text), -1) {
+			if strings.Contains(c[1], "%") { // a line's end to cron
+				t.Errorf("%s: cron would cut %q", page, c[1])
+			}
+			crons++
+		}
+	}
+	if crons < 3 {
+		t.Errorf("%d lines for cron were found", crons)
 	}
 	if checked < 40 {
 		t.Errorf("%d pieces of shell were found", checked)
@@ -70,8 +85,9 @@ func TestDocumentation(t *testing.T) {
 }
 
 func TestScripts(t *testing.T) {
-	got := scripts("```\n# fermata status\nversion 1\n# a remark\n```\n```sh\ntrue\n```\n```yaml\na: b\n```\n")
-	want := []string{"#!/bin/bash\nfermata status\n", "#!/bin/bash\ntrue\n"}
+	got := scripts("```\n# fermata status\nversion 1\n# a remark\n```\n```sh\ntrue\n```\n```yaml\na: b\n```\n" +
+		"With cron: `0 3 * * 1-5 root true x`.\n```\n*/15 * * * * root true; false\n```\n")
+	want := []string{"#!/bin/sh\ntrue x\n", "#!/bin/sh\ntrue; false\n", "#!/bin/bash\nfermata status\n", "#!/bin/bash\ntrue\n"}
 	if strings.Join(got, "|") != strings.Join(want, "|") {
 		t.Errorf("%q", got)
 	}
