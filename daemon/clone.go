@@ -368,7 +368,10 @@ func (d *Daemon) reads(id string) bool {
 
 // Busy reports whether something is under way that no job speaks of.
 func (d *Daemon) Busy() bool {
-	return len(d.clonings()) > 0 || d.keeper != nil && d.keeper.Acting()
+	d.mu.Lock()
+	left := len(d.uses)
+	d.mu.Unlock()
+	return len(d.clonings()) > 0 || left > 0 || d.keeper != nil && d.keeper.Acting()
 }
 
 // Wait until what is under way in the background has let go, after the context of Start has ended.

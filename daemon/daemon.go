@@ -91,6 +91,8 @@ type Daemon struct {
 	written      map[string]uint64       // bytes to volumes before their last set, by volumeKey
 	asides       map[string]hooks.Phase  // what is done beside finished sets, by set
 	tidying      bool                    // tidyLater is at work
+	uses         map[string]leftUse      // of sets, that are not undone yet
+	puttingAway  bool                    // putAwayLater is at work
 }
 
 // New makes a daemon; Start makes it ready.
@@ -108,6 +110,7 @@ func New(o Options) *Daemon {
 		asides:  map[string]hooks.Phase{},
 		history: map[string]past{},
 		runs:    map[string]*api.PolicyRun{},
+		uses:    map[string]leftUse{},
 		life:    context.Background(),
 
 		changeLimit: changeLimit, undoLimit: undoLimit, letGo: letGo, dying: dying,
@@ -130,7 +133,7 @@ func (d *Daemon) changed() {
 func (d *Daemon) Start(ctx context.Context) error {
 	d.life = ctx
 	err := d.recover(ctx) // which reads the sets too, and is bounded: nobody is served before it ends
-	err = errors.Join(err, d.resumeClones(ctx), d.releaseMeasured())
+	err = errors.Join(err, d.resumeClones(ctx), d.releaseMeasured(), d.resumeUses())
 	if mkErr := os.MkdirAll(d.o.Config.Daemon.StateDirectory, 0o700); mkErr != nil { // only now: the root may have been frozen
 		err = errors.Join(err, fmt.Errorf("cannot make the state directory: %w", mkErr))
 	}

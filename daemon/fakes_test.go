@@ -181,6 +181,13 @@ func (h *fakeHost) Unmount(path string) error {
 	})
 }
 
+// Started knows the processes that a test has set.
+func (h *fakeHost) Started(pid int) (uint64, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.processes[pid], nil
+}
+
 func (h *fakeHost) RenewID(_ context.Context, device string) error {
 	return h.via("renew-id", "", func() error { return nil })
 }

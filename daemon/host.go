@@ -1,11 +1,14 @@
 package daemon
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -47,6 +50,8 @@ type Host interface {
 	// CheckFilesystem looks, without changing it, whether the filesystem that is the only one on a stage is sound, after its
 	// journal was replayed.
 	CheckFilesystem(ctx context.Context, s *child.Stage) error
+	// Started is when a process began, in the kernel's ticks since it booted; 0 if it has ended.
+	Started(pid int) (uint64, error)
 	// GuardPaths are where the guard listens, and where it says what it released.
 	GuardPaths() (socket, notes string)
 	// Rescue releases what a dead daemon and its dead guard may have left: see recover.go. settled: nothing can be on its way
@@ -201,6 +206,25 @@ func (s System) Arm(ctx context.Context, set string, deadline time.Duration, fss
 
 func (System) LockMemory() (func() error, error) {
 	return fsfreeze.LockMemory()
+}
+
+// Started reads field 22 of the process's stat (proc(5)), behind its name, which may hold anything.
+func (System) Started(pid int) (uint64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+	if len(fields) < 20 {
+		return 0, fmt.Errorf("cannot tell when process %d began: %q", pid, text)
+	}
+	if fields[0] == "Z" || fields[0] == "X" { // nobody has asked how it ended
+		return 0, nil
+	}
+	return strconv.ParseUint(fields[19], 10, 64)
 }
 
 func (System) Mount(m MountCall) error {

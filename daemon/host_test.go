@@ -1,6 +1,8 @@
 package daemon
 
 import (
+	"os"
+	"os/exec"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -37,5 +39,34 @@ func TestWhileBusy(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// A process is known by its number and by when it began, as long as it runs.
+func TestStarted(t *testing.T) {
+	c := exec.Command("cat")
+	in, err := c.StdinPipe()
+	if err == nil {
+		err = c.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, err := System{}.Started(os.Getpid())
+	child, childErr := System{}.Started(c.Process.Pid)
+	if err != nil || childErr != nil || ours == 0 || child < ours {
+		t.Errorf("this one %d, %v; its child %d, %v", ours, err, child, childErr)
+	}
+	in.Close()
+	for end := time.Now().Add(10 * time.Second); child != 0; time.Sleep(time.Millisecond) { // it has ended, and nobody has asked how
+		if child, err = (System{}).Started(c.Process.Pid); err != nil || time.Now().After(end) {
+			t.Fatalf("after its end: %d, %v", child, err)
+		}
+	}
+	if err := c.Wait(); err != nil {
+		t.Error(err)
+	}
+	if child, err := (System{}).Started(c.Process.Pid); child != 0 || err != nil {
+		t.Errorf("gone: %d, %v", child, err)
 	}
 }

@@ -136,6 +136,7 @@ func (d *Daemon) Problems() []string {
 		out = append(out, fmt.Sprintf("set %s was not taken, and not undone either; what is left of it is removed as soon as nothing hangs, or before the next set: %s",
 			set, strings.ReplaceAll(d.undone[set].Error(), "\n", "; ")))
 	}
+	out = append(out, d.notPutAway()...)
 	out = append(out, elsewhere(d.contents.Elsewhere)...)
 	for _, s := range d.contents.Doubled {
 		out = append(out, fmt.Sprintf("%s is half-made, and left alone: set %s has more than one snapshot of a volume, so that a volume group was copied (lvremove the copy's)", s.Name, s.Set.ID))

@@ -35,7 +35,12 @@ func mountOptions(fstype string, writable bool) string {
 
 // MountSet mounts all filesystems of a set as one tree, structured as the live paths, and makes the devices of its raw
 // volumes readable, at their links.
-func (d *Daemon) MountSet(ctx context.Context, id string, o api.MountOptions) (mounts []api.Mount, err error) {
+func (d *Daemon) MountSet(ctx context.Context, id string, o api.MountOptions) ([]api.Mount, error) {
+	return d.mountSet(ctx, id, o, nil)
+}
+
+// mountSet is MountSet, of a set that by uses; nil: nobody's use ends by itself.
+func (d *Daemon) mountSet(ctx context.Context, id string, o api.MountOptions, by *user) (mounts []api.Mount, err error) {
 	release, err := d.turn.take(ctx, false)
 	if err != nil {
 		return nil, err
@@ -64,6 +69,12 @@ func (d *Daemon) MountSet(ctx context.Context, id string, o api.MountOptions) (m
 	if !filepath.IsAbs(base) {
 		return nil, api.Errorf(api.Invalid, "cannot mount set %s at %s: not an absolute path", m.ID, base)
 	}
+	if err := d.vacant(base); err != nil {
+		return nil, fmt.Errorf("cannot mount set %s: %w", m.ID, err)
+	}
+	if err := d.mountedAnew(m.ID); err != nil {
+		return nil, err
+	}
 	// Undo is umount: it looks for what is mounted, so that it copes with whatever is there.
 	defer func() {
 		if err != nil {
@@ -75,7 +86,7 @@ func (d *Daemon) MountSet(ctx context.Context, id string, o api.MountOptions) (m
 	}()
 	todo := slices.Clone(snaps)
 	slices.SortFunc(todo, func(a, b provider.Snapshot) int { return comparePaths(a.MountPoint, b.MountPoint) }) // outer before inner
-	var record mountRecord
+	record := mountRecord{User: by}
 	for _, s := range todo {
 		if s.Invalid != "" {
 			return nil, fmt.Errorf("the snapshot of %s is lost: %s", s.Origin, s.Invalid)
@@ -116,6 +127,22 @@ func (d *Daemon) MountSet(ctx context.Context, id string, o api.MountOptions) (m
 	}
 	d.o.Log.Info("set mounted", "set", m.ID, "at", base, "writable", o.Writable)
 	return mounts, nil
+}
+
+// vacant is nil if nothing is mounted at a directory or below it: two sets in one tree would be read as one, and which of them is
+// mounted where both are, nobody sees.
+func (d *Daemon) vacant(base string) error {
+	mounts, err := d.o.Host.Mounts()
+	if err != nil {
+		return err
+	}
+	base = filepath.Clean(base)
+	for _, m := range mounts {
+		if m.Point == base || strings.HasPrefix(m.Point, strings.TrimSuffix(base, "/")+"/") {
+			return api.Errorf(api.Busy, "%s is in use: something is mounted at %s (wait until who uses it has ended: fermata job list, fermata status; or mount the set elsewhere)", base, m.Point)
+		}
+	}
+	return nil
 }
 
 // raw reports whether a snapshot is of a volume that was mounted nowhere.
@@ -171,6 +198,11 @@ func (d *Daemon) UmountSet(ctx context.Context, id string) error {
 		return err
 	}
 	defer release()
+	return d.umountSet(ctx, id)
+}
+
+// umountSet is UmountSet for who has the turn.
+func (d *Daemon) umountSet(ctx context.Context, id string) error {
 	ctx, cancel := d.bounded(ctx)
 	defer cancel()
 	m, _, err := d.find(id)

@@ -22,6 +22,14 @@ import (
 // unmounts by hand, or mounts something else at the path, needs not tell.
 type mountRecord struct {
 	Mounts []recordedMount `json:"mounts"`
+	// User is whose use the mounts end with; nil: they stay until somebody unmounts them.
+	User *user `json:"user,omitempty"`
+}
+
+// user is the process that a set is mounted for, told from a later one of the same number. Number 0: which it is is not known.
+type user struct {
+	PID     int    `json:"pid"`
+	Started uint64 `json:"started"` // see Host.Started
 }
 
 type recordedMount struct {

@@ -30,7 +30,8 @@ func (d *Daemon) setPin(ctx context.Context, id string, pin *api.Pin) error {
 		return nil
 	}
 	// What could not be written is tried again; until then a restart would forget it, and who pins a set has to know that.
-	if err := d.amend(m.ID, func(m *api.Manifest) { m.Pinned = pin }); err != nil {
+	keep := func(m *api.Manifest) { m.Pinned, m.Passing = pin, false } // whatever it was taken for, from now on it is one of its policy's
+	if err := d.amend(m.ID, keep); err != nil {
 		return api.Errorf(api.Of(err), "cannot write down whether set %s is pinned: %w", m.ID, err)
 	}
 	d.o.Log.Info("set pinned", "set", m.ID, "pinned", pin != nil)

@@ -79,7 +79,7 @@ func (d *Daemon) PrunePolicy(ctx context.Context, name string, dryRun bool) ([]a
 	var known []retention.Set
 	created := map[string]time.Time{}
 	for _, m := range sets {
-		s := retention.Set{ID: m.ID, Created: m.Created, Labels: m.Labels, Damaged: m.State == api.Damaged, Protected: d.protected(m)}
+		s := d.retainable(m)
 		if why := d.unsure(m.ID); s.Protected == "" && why != nil {
 			s.Protected = fmt.Sprintf("not all of it can be seen: %v", why)
 		}
@@ -111,6 +111,11 @@ func (d *Daemon) drop(ctx context.Context, id string) error {
 		return api.Errorf(classOf(err, api.Cancelled), "cancelled before set %s: %w", id, err)
 	}
 	return d.deleteSet(ctx, id)
+}
+
+// retainable is what retention has to know of a set.
+func (d *Daemon) retainable(m api.Manifest) retention.Set {
+	return retention.Set{ID: m.ID, Created: m.Created, Labels: m.Labels, Damaged: m.State == api.Damaged, Passing: m.Passing, Protected: d.protected(m)}
 }
 
 // protected says why a set must not be dropped now; empty: it may be.

@@ -284,13 +284,13 @@ func expendable(r config.Retention, sets []retention.Set, kept bool, now time.Ti
 func (d *Daemon) retained(sets []api.Manifest, r config.Retention) []retention.Set {
 	verified := -1
 	for i, m := range sets {
-		if m.Verified != nil && m.Verified.OK && m.State == api.Complete {
+		if m.Verified != nil && m.Verified.OK && m.State == api.Complete && !m.Passing {
 			verified = i
 		}
 	}
 	var out []retention.Set
 	for i, m := range sets {
-		s := retention.Set{ID: m.ID, Created: m.Created, Labels: m.Labels, Damaged: m.State == api.Damaged, Protected: d.protected(m)}
+		s := d.retainable(m)
 		switch {
 		case s.Protected != "":
 		case i == verified:

@@ -216,6 +216,7 @@ func (d *Daemon) createSet(ctx context.Context, r api.Request, progress func(str
 	for try := 0; ; try++ {
 		m, err := d.createOnce(ctx, r, policy, progress)
 		if err == nil && policy.Method == config.MethodClone && !r.DryRun {
+			m.Passing = r.Passing
 			return d.cloneSet(ctx, *m, policy.Clone, !r.Clone.NoWait, progress)
 		}
 		if err == nil || try >= r.Retry || !api.Of(err).Retryable() {
@@ -264,6 +265,7 @@ func (d *Daemon) createOnce(ctx context.Context, r api.Request, policy effective
 		return nil, api.Errorf(api.Refused, "cannot take a set: %d exist, and limits.sets allows %d (delete some: fermata snapshot delete ID)", n, limit)
 	}
 	t := d.newTransaction(policy, progress)
+	t.manifest.Passing = r.Passing && policy.Method != config.MethodClone // of a copy that fails, the set stays
 	if r.DryRun {
 		d.turn.allow("the plan of a set", t.longest())
 		return t.dryRun(ctx)

@@ -1,30 +1,38 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"time"
-
-	"golang.org/x/sys/unix"
+	"path/filepath"
 
 	"github.com/fermata-project/fermata/daemon/api"
 )
 
-const (
-	// usedPatience is how long what used a set may go on having it open after its requester is gone.
-	usedPatience = time.Minute
-	usedPause    = 250 * time.Millisecond
-)
-
 // UseSet implements api.Lender. Whatever is done for a requester is undone here, so that it is undone too when the requester dies.
-// While the daemon stops it is left: somebody still reads what is mounted, and the next daemon unmounts it when it is asked to.
+// While the daemon stops it is left: somebody still reads what is mounted, and the next daemon unmounts it when it is asked to, or
+// when the requester is gone. Without a target a set is mounted by its policy, at the same place each time.
 func (d *Daemon) UseSet(ctx context.Context, r api.UseRequest, u api.Use, progress func(string)) (used *api.Manifest, err error) {
-	id := r.Set
+	id, policy := r.Set, r.Policy
+	if id != "" {
+		m, _, err := d.find(id)
+		if err != nil {
+			return nil, err
+		}
+		policy = m.Policy
+	}
+	if r.Mount.Target == "" {
+		r.Mount.Target = filepath.Join(d.o.RunDir, "exec", cmp.Or(policy, "manual"))
+	}
 	if id == "" {
 		if r.DryRun || r.Method == api.Clone {
 			return nil, api.Errorf(api.Invalid, "cannot use a set that is only planned, or copied: take it first, and name it")
 		}
+		if err := d.vacant(r.Mount.Target); err != nil { // nobody is held for nothing
+			return nil, fmt.Errorf("cannot mount a set: %w", err)
+		}
+		r.Passing = !r.Keep
 		m, err := d.CreateSet(ctx, r.Request, progress)
 		if err != nil {
 			return nil, err
@@ -49,7 +57,11 @@ func (d *Daemon) UseSet(ctx context.Context, r api.UseRequest, u api.Use, progre
 		err = errors.Join(err, d.putAway(after, id, remove))
 	}()
 	progress("mount")
-	if _, err := d.MountSet(ctx, id, r.Mount); err != nil {
+	by, err := d.userOf(u.Process)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := d.mountSet(ctx, id, r.Mount, by); err != nil {
 		return nil, err
 	}
 	mounted = true
@@ -73,23 +85,4 @@ func outcomeOf(done bool) string {
 		return api.BackupOK
 	}
 	return api.BackupFailed
-}
-
-// putAway unmounts a set, and deletes it if it is to be. Who used it may need a moment to end.
-func (d *Daemon) putAway(ctx context.Context, id string, remove bool) error {
-	do, what := d.UmountSet, "unmount"
-	if remove && (d.expires(id) || !d.exists(id)) {
-		do, what = d.DeleteSet, "delete"
-	} else {
-		remove = false // somebody has pinned it
-	}
-	for end := time.Now().Add(usedPatience); ; time.Sleep(usedPause) {
-		err := do(ctx, id)
-		switch {
-		case err == nil, remove && api.Of(err) == api.NotFound: // somebody else has deleted it
-			return nil
-		case !errors.Is(err, unix.EBUSY) || time.Now().After(end) || d.life.Err() != nil:
-			return fmt.Errorf("cannot %s the set that was used: %w", what, err)
-		}
-	}
 }

@@ -45,17 +45,18 @@ type world struct {
 	files    map[string][]byte // of a still world, by name
 	stopping sync.Mutex        // held while a test looks at the world in a call
 
-	mu      sync.Mutex
-	tap     func(call string, after bool) error
-	calls   []string
-	count   map[string]int
-	step    string            // of the transaction
-	steps   map[string]string // call → step
-	guard   *fakeGuard
-	open    map[string]int // what is held of the system: handles, memory locks
-	writers map[string]*fakeWriter
-	mounted []fsfreeze.Mount // of snapshots
-	wrong   []string         // rules of the kernel, or of the contracts, that were broken
+	mu        sync.Mutex
+	tap       func(call string, after bool) error
+	calls     []string
+	count     map[string]int
+	step      string            // of the transaction
+	steps     map[string]string // call → step
+	guard     *fakeGuard
+	open      map[string]int // what is held of the system: handles, memory locks
+	writers   map[string]*fakeWriter
+	mounted   []fsfreeze.Mount // of snapshots
+	processes map[int]uint64   // when each began
+	wrong     []string         // rules of the kernel, or of the contracts, that were broken
 }
 
 // system is a mounted filesystem.
@@ -144,7 +145,7 @@ func (w *world) still() *world {
 func (w *world) copy() *world {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	c := &world{t: w.t, dir: w.dir, systems: map[uint64]*system{}, storage: map[string]*providertest.Storage{}, policy: w.policy, writing: w.writing, size: w.size, free: w.free, mounted: slices.Clone(w.mounted)}
+	c := &world{t: w.t, dir: w.dir, systems: map[uint64]*system{}, storage: map[string]*providertest.Storage{}, policy: w.policy, writing: w.writing, size: w.size, free: w.free, mounted: slices.Clone(w.mounted), processes: maps.Clone(w.processes)}
 	c.reset()
 	for dev, s := range w.systems {
 		x := *s

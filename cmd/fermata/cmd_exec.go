@@ -16,7 +16,7 @@ import (
 	"github.com/fermata-project/fermata/daemon/client"
 )
 
-// execDir is where the sets that a command runs with are mounted: always in the same place, which is what backup programs compare
+// execDir is where fermatad mounts the sets that a command runs with: always in the same place, which is what backup programs compare
 // paths with.
 const execDir = "/run/fermata/exec"
 
@@ -111,17 +111,6 @@ func (f execFlags) resolve(volumes, command []string) (r api.UseRequest, err err
 // exec runs the command while the set is mounted. A signal that comes before ends the taking of the set; one that comes while
 // the command runs is the command's.
 func (a *app) exec(ctx context.Context, c *client.Client, r api.UseRequest, command []string) error {
-	if r.Mount.Target == "" {
-		name := r.Policy
-		if r.Set != "" {
-			m, err := c.Set(ctx, r.Set)
-			if err != nil {
-				return err
-			}
-			name = m.Policy
-		}
-		r.Mount.Target = filepath.Join(execDir, cmp.Or(name, "manual"))
-	}
 	taking, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	stop := context.AfterFunc(ctx, cancel)
@@ -135,7 +124,7 @@ func (a *app) exec(ctx context.Context, c *client.Client, r api.UseRequest, comm
 			failure = context.Cause(ctx)
 			return false
 		}
-		a.status, failure = runWith(command, environment(m, r.Mount.Target), signals)
+		a.status, failure = runWith(command, environment(m, treeOf(m, r.Mount.Target)), signals)
 		return a.status == 0 && failure == nil
 	}, progress)
 	finish()
@@ -155,6 +144,19 @@ func (a *app) exec(ctx context.Context, c *client.Client, r api.UseRequest, comm
 		fmt.Fprintf(a.err, "fermata: %s\n", printable(reason))
 	}
 	return nil
+}
+
+// treeOf is the directory that the live paths of a mounted set lie below: at, or where fermatad has mounted it.
+func treeOf(m *api.Manifest, at string) string {
+	if at != "" {
+		return at
+	}
+	for _, x := range m.Mounts {
+		if x.Path != "" {
+			return strings.TrimSuffix(x.Path, strings.TrimSuffix(x.MountPoint, "/"))
+		}
+	}
+	return filepath.Join(execDir, cmp.Or(m.Policy, "manual")) // it has raw volumes only
 }
 
 // environment is this program's, with what the command is to know of the set.

@@ -137,12 +137,12 @@ func serve(dir, run string) error {
 	})
 	groups = newGroupWatch(c, control, groupEvents, d, log)
 	counted = newMetrics(c, d, watch, groups.Groups)
+	server = bus.New(d, bus.Polkit, log) // before the start, which may have something to tell
+	server.Writers = registry
 	if err := d.Start(ctx); err != nil {
 		log.Error("starting with problems", "error", err)
 	}
 
-	server = bus.New(d, bus.Polkit, log)
-	server.Writers = registry
 	ctx, exit := context.WithCancel(ctx)
 	defer exit()
 	var reload atomic.Bool

@@ -73,6 +73,8 @@ type Request struct {
 	Clone CloneOptions `json:"clone,omitzero"`
 	// Labels are kept in the manifest.
 	Labels map[string]string `json:"labels,omitempty"`
+	// Passing marks the set as taken for a use, which deletes it: see Manifest. No requester says so.
+	Passing bool `json:"-"`
 }
 
 // Methods of a request.
@@ -135,6 +137,8 @@ type Manifest struct {
 	Reported *Report `json:"reported,omitempty"`
 	// Pinned: neither retention nor a full pool drops the set.
 	Pinned *Pin `json:"pinned,omitempty"`
+	// Passing: the set was taken for a use, and is deleted after it. It takes no place of another in the retention of its policy.
+	Passing bool `json:"passing,omitempty"`
 	// Progress of the copy, while the state is cloning; it is not part of the stored document.
 	Progress *Progress `json:"progress,omitempty"`
 	// Mounts is where the set is mounted now; it is not part of the stored document.

@@ -248,6 +248,17 @@ func (l *link) userOf(c call) string {
 	return strconv.FormatUint(uint64(uid), 10)
 }
 
+// processOf is the number of the process that called; 0: the bus cannot tell.
+func (l *link) processOf(c call) int {
+	ctx, cancel := context.WithTimeout(c.ctx, busTimeout)
+	defer cancel()
+	var pid uint32
+	if err := l.conn.BusObject().CallWithContext(ctx, busInterface+".GetConnectionUnixProcessID", 0, string(c.sender)).Store(&pid); err != nil {
+		return 0
+	}
+	return int(pid)
+}
+
 func pathOf(j *job, err error) (dbus.ObjectPath, error) {
 	if err != nil {
 		return "/", err

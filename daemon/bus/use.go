@@ -22,13 +22,14 @@ func (l *link) useSet(c call, o map[string]dbus.Variant) (dbus.ObjectPath, error
 		request.Set = m.ID
 	}
 	c.policy = request.Policy
+	pid := l.processOf(c)
 	h := newHold()
 	j, err := l.jobs.startHold("use", c, h, func(ctx context.Context, j *job) (any, error) {
 		mounted := func(id string) {
 			j.set.Store(&id)
 			h.isHeld()
 		}
-		return l.svc.UseSet(ctx, request, api.Use{Mounted: mounted, Release: h.release}, j.setPhase)
+		return l.svc.UseSet(ctx, request, api.Use{Process: pid, Mounted: mounted, Release: h.release}, j.setPhase)
 	})
 	if err == nil {
 		l.follow(j)

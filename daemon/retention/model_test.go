@@ -17,13 +17,13 @@ func slow(r config.Retention, sets []Set, now time.Time) map[string]bool {
 	var good []Set
 	for _, s := range newestFirst(sets) {
 		damagedButNewest := s.Damaged && len(good) == 0
-		if r.Empty() || s.Created.After(now) || s.Protected != "" || damagedButNewest {
+		if r.Empty() || s.Created.After(now) || s.Protected != "" || s.Passing || damagedButNewest {
 			keep[s.ID] = true
 		}
 		for _, label := range r.Labels {
 			keep[s.ID] = keep[s.ID] || has(s, label)
 		}
-		if !s.Damaged && !s.Created.After(now) {
+		if !s.Damaged && !s.Passing && !s.Created.After(now) {
 			good = append(good, s)
 		}
 	}
@@ -130,6 +130,7 @@ func TestModel(t *testing.T) {
 				s.Labels = map[string]string{"b": fmt.Sprint(rnd.IntN(2))}
 			}
 			s.Damaged = rnd.IntN(8) == 0
+			s.Passing = rnd.IntN(8) == 0
 			sets = append(sets, s)
 			when = when.Add(-time.Duration(rnd.Int64N(int64(2 * step))))
 		}
@@ -142,14 +143,14 @@ func TestModel(t *testing.T) {
 		gone := Expendable(r, sets, now)
 		good := 0
 		for _, s := range sets {
-			if !s.Damaged && !s.Created.After(now) && !slices.Contains(gone, s.ID) {
+			if !s.Damaged && !s.Passing && !s.Created.After(now) && !slices.Contains(gone, s.ID) {
 				good++
 			}
-			if slices.Contains(gone, s.ID) && (s.Protected != "" || s.Created.After(now)) {
+			if slices.Contains(gone, s.ID) && (s.Protected != "" || s.Passing || s.Created.After(now)) {
 				t.Fatalf("seed %d, round %d: %+v is expendable", seed, round, s)
 			}
 		}
-		all := len(slices.DeleteFunc(slices.Clone(sets), func(s Set) bool { return s.Damaged || s.Created.After(now) }))
+		all := len(slices.DeleteFunc(slices.Clone(sets), func(s Set) bool { return s.Damaged || s.Passing || s.Created.After(now) }))
 		if good < min(all, max(r.Minimum, 1)) {
 			t.Fatalf("seed %d, round %d: %d good sets are left of %d", seed, round, good, all)
 		}

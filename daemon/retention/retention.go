@@ -26,6 +26,8 @@ type Set struct {
 	Labels  map[string]string
 	// Protected says why the set must not be dropped: it is mounted, it is being copied; empty: it may be.
 	Protected string
+	// Passing sets are taken for a use, and deleted after it: they are kept until then, and count for nothing.
+	Passing bool
 	// Damaged sets keep no place of a good one, and are dropped as soon as a newer good one exists.
 	Damaged bool
 }
@@ -75,6 +77,8 @@ func Apply(r config.Retention, sets []Set, now time.Time) []Verdict {
 			keep[i] = append(keep[i], "no rule drops any set")
 		case s.Created.After(now):
 			keep[i] = append(keep[i], "it is from the future: the clock was changed")
+		case s.Passing:
+			keep[i] = append(keep[i], "it was taken for a use, and is deleted after it")
 		case !s.Damaged:
 			good = append(good, i)
 		case len(good) == 0:
@@ -152,14 +156,14 @@ func (r rule) apply(in *time.Location, sets []Set, good []int, keep [][]string) 
 }
 
 // Expendable lists what may be deleted to gain room, the least valuable first: what the rules drop, oldest first, then what
-// they keep, oldest first. It never touches what is protected, damages no minimum, and leaves one good set at least. Sets from the
+// they keep, oldest first. It never touches what is protected or passing, damages no minimum, and leaves one good set at least. Sets from the
 // future are left alone, and count for nothing.
 func Expendable(r config.Retention, sets []Set, now time.Time) []string {
 	verdicts := Apply(r, sets, now)
 	sets = newestFirst(sets)
 	left := 0
 	for _, s := range sets {
-		if !s.Damaged && !s.Created.After(now) { // as in Apply
+		if !s.Damaged && !s.Passing && !s.Created.After(now) { // as in Apply
 			left++
 		}
 	}
@@ -167,7 +171,7 @@ func Expendable(r config.Retention, sets []Set, now time.Time) []string {
 	for _, kept := range []bool{false, true} {
 		for i := len(sets) - 1; i >= 0; i-- {
 			s := sets[i]
-			if verdicts[i].Keep != kept || s.Protected != "" || s.Created.After(now) {
+			if verdicts[i].Keep != kept || s.Protected != "" || s.Passing || s.Created.After(now) {
 				continue
 			}
 			if !s.Damaged {

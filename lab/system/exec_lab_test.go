@@ -43,10 +43,11 @@ func TestExec(t *testing.T) {
 		t.Errorf("the journal does not tell:\n%s", log)
 	}
 
-	begun := func(options ...string) *exec.Cmd {
+	const reads = "cd $FERMATA_ROOT/srv/v1 && touch /run/begun && exec sleep 1000"
+	begunWith := func(script string, options ...string) *exec.Cmd {
 		t.Helper()
 		os.Remove("/run/begun")
-		command := []string{"--", "sh", "-c", "cd $FERMATA_ROOT/srv/v1 && touch /run/begun && exec sleep 1000"}
+		command := []string{"--", "sh", "-c", script}
 		c := exec.Command("fermata", slices.Concat([]string{"exec", "--policy", "db"}, options, command)...)
 		if err := c.Start(); err != nil {
 			t.Fatal(err)
@@ -54,6 +55,42 @@ func TestExec(t *testing.T) {
 		eventually(t, "it runs", func() bool { _, err := os.Stat("/run/begun"); return err == nil })
 		return c
 	}
+	begun := func(options ...string) *exec.Cmd { t.Helper(); return begunWith(reads, options...) }
+	t.Run("two at once", func(t *testing.T) {
+		c := begun()
+		if a := fermata(t, "exec", "--policy", "db", "--", "touch", "/run/second"); a.status != 75 || !strings.Contains(a.stderr, "/run/fermata/exec/db") {
+			t.Errorf("exit status %d\n%s", a.status, a.stderr)
+		}
+		if _, err := os.Stat("/run/second"); err == nil || len(sets(t)) != 1 {
+			t.Errorf("the second one ran, or has left something: %d sets", len(sets(t)))
+		}
+		c.Process.Kill()
+		c.Wait()
+		gone()
+	})
+	// survived checks that the set is there as long as what the command has started reads it, and no longer.
+	survived := func(t *testing.T) {
+		t.Helper()
+		if s := sets(t); len(s) != 1 || len(s[0].Mounts) == 0 {
+			t.Errorf("while it is read: %+v", s)
+		}
+		labtest.Run(t, "pkill", "-KILL", "-f", "^sleep 1000")
+		gone()
+	}
+	t.Run("fermata is killed, and what the command has started is not", func(t *testing.T) {
+		c := begunWith("(" + reads + ") & wait")
+		c.Process.Kill()
+		c.Wait()
+		survived(t)
+	})
+	t.Run("fermata and the daemon are killed, and what the command has started is not", func(t *testing.T) {
+		c := begunWith("(" + reads + ") & wait")
+		labtest.Run(t, "systemctl", "kill", "-s", "KILL", "fermatad")
+		c.Process.Kill()
+		c.Wait()
+		labtest.Run(t, "systemctl", "start", "fermatad")
+		survived(t)
+	})
 	t.Run("fermata is killed", func(t *testing.T) {
 		c := begun()
 		c.Process.Kill()

@@ -1,6 +1,7 @@
 package bustest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -149,11 +150,16 @@ func (f *Fake) CreateSet(ctx context.Context, r api.Request, progress func(strin
 	return &m, nil
 }
 
-// Quiesce implements api.Service. By policy: "slow" never holds, "broken" fails while it holds, "degraded" and the
-// others hold until they are released.
-// UseSet takes a set, mounts it, and keeps it until it is released.
+// UseSet takes a set, mounts it, and keeps it until it is released. Of policy "delegated" that is allowed where the policy has it
+// only.
 func (f *Fake) UseSet(ctx context.Context, r api.UseRequest, u api.Use, progress func(string)) (*api.Manifest, error) {
 	id := r.Set
+	switch {
+	case u.Process <= 0:
+		return nil, errors.New("it is not known whose use it is")
+	case r.Policy == "delegated" && r.Mount.Target != "":
+		return nil, api.Errorf(api.Denied, "not elsewhere")
+	}
 	if id == "" {
 		m, err := f.CreateSet(ctx, r.Request, progress)
 		if err != nil {
@@ -161,7 +167,11 @@ func (f *Fake) UseSet(ctx context.Context, r api.UseRequest, u api.Use, progress
 		}
 		id = m.ID
 	}
-	if _, err := f.MountSet(ctx, id, r.Mount); err != nil {
+	o := r.Mount
+	if o.Target == "" {
+		o.Target = "/run/fermata/exec/" + cmp.Or(f.policyOf(id), "manual")
+	}
+	if _, err := f.MountSet(ctx, id, o); err != nil {
 		return nil, err
 	}
 	f.mu.Lock()
@@ -191,6 +201,15 @@ func (f *Fake) UseSet(ctx context.Context, r api.UseRequest, u api.Use, progress
 	return &m, err
 }
 
+func (f *Fake) policyOf(id string) string {
+	for _, m := range f.Sets() {
+		if m.ID == id {
+			return m.Policy
+		}
+	}
+	return ""
+}
+
 // Uses are the requests that UseSet was given.
 func (f *Fake) Uses() []api.UseRequest {
 	f.mu.Lock()
@@ -198,6 +217,8 @@ func (f *Fake) Uses() []api.UseRequest {
 	return append([]api.UseRequest(nil), f.uses...)
 }
 
+// Quiesce implements api.Service. By policy: "slow" never holds, "broken" fails while it holds, "degraded" and the
+// others hold until they are released.
 func (f *Fake) Quiesce(ctx context.Context, r api.QuiesceRequest, h api.Hold, progress func(string)) (*api.Manifest, error) {
 	progress("prepare")
 	f.mu.Lock()
