@@ -56,7 +56,7 @@ func TestUseTwice(t *testing.T) {
 		for name, target := range map[string]string{"the same place": "", "above it": w.dir} {
 			r := forUse
 			r.Mount.Target = target
-			if _, err := w.use(t.Context(), d, r, func(string, chan<- bool) { t.Error("it is used twice") }); api.Of(err) != api.Busy {
+			if _, err := w.use(t.Context(), d, r, func(_ string, release chan<- bool) { t.Error("it is used twice"); release <- true }); api.Of(err) != api.Busy {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
@@ -100,7 +100,7 @@ func TestUseLeft(t *testing.T) {
 				if err == nil || len(ofPolicy(d)) != 1 || d.problemsWith("is not put away") != 1 || !d.Busy() {
 					t.Errorf("%v; problems %q", err, d.Problems())
 				}
-				if _, err := w.use(t.Context(), d, forUse, func(string, chan<- bool) { t.Error("it is used") }); api.Of(err) != api.Busy {
+				if _, err := w.use(t.Context(), d, forUse, func(_ string, release chan<- bool) { t.Error("it is used"); release <- true }); api.Of(err) != api.Busy {
 					t.Errorf("another use: %v", err)
 				}
 				time.Sleep(time.Hour)
