@@ -26,12 +26,12 @@ func (d *Daemon) setPin(ctx context.Context, id string, pin *api.Pin) error {
 	switch {
 	case err != nil:
 		return err
-	case (m.Pinned == nil) == (pin == nil):
+	case (m.Pinned == nil) == (pin == nil) && !m.Lost:
 		return nil
 	}
 	// What could not be written is tried again; until then a restart would forget it, and who pins a set has to know that.
-	keep := func(m *api.Manifest) { m.Pinned, m.Passing = pin, false } // whatever it was taken for, from now on it is one of its policy's
-	if err := d.amend(m.ID, keep); err != nil {
+	decide := func(m *api.Manifest) { m.Pinned, m.Passing, m.Lost = pin, false, false } // from now on it is one of its policy's
+	if err := d.amend(m.ID, decide); err != nil {
 		return api.Errorf(api.Of(err), "cannot write down whether set %s is pinned: %w", m.ID, err)
 	}
 	d.o.Log.Info("set pinned", "set", m.ID, "pinned", pin != nil)

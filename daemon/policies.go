@@ -124,6 +124,8 @@ func (d *Daemon) protected(m api.Manifest) string {
 	switch {
 	case m.Pinned != nil:
 		return "it is pinned"
+	case m.Lost:
+		return "its manifest is lost: whether it is pinned is not known (fermata snapshot pin, or unpin, says so)"
 	case err != nil:
 		return "whether it is mounted is not known"
 	case len(present) > 0:

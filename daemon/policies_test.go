@@ -129,7 +129,7 @@ func TestPruneKeepsWhatIsOutOfSight(t *testing.T) {
 					t.Error(err)
 				}
 			}
-		}, kept + "its manifest does not tell"},
+		}, "its manifest is lost: "},
 		{"a snapshot is lost", func(w *world, _ *Daemon) {
 			for _, s := range w.snapshots() {
 				if s.Origin == "beta/img" {

@@ -137,6 +137,9 @@ type Manifest struct {
 	Reported *Report `json:"reported,omitempty"`
 	// Pinned: neither retention nor a full pool drops the set.
 	Pinned *Pin `json:"pinned,omitempty"`
+	// Lost: the document was lost, and with it whether the set is pinned; the volumes' tags tell the rest. Until somebody pins or unpins
+	// it, it counts as pinned for retention and for a full pool.
+	Lost bool `json:"lost,omitempty"`
 	// Passing: the set was taken for a use, and is deleted after it. It takes no place of another in the retention of its policy.
 	Passing bool `json:"passing,omitempty"`
 	// Progress of the copy, while the state is cloning; it is not part of the stored document.

@@ -147,6 +147,7 @@ func fromTags(id string, members []provider.Snapshot, machine string) api.Manife
 		Version: 1, ID: id, Policy: first.Set.Policy, Host: cmp.Or(first.Host, first.Machine), Consistency: api.Consistency(first.Consistency),
 		Created: created(first.Created),
 		Reasons: []string{why},
+		Lost:    !foreign(first, machine),
 	}
 	for _, s := range members {
 		m.Volumes = append(m.Volumes, api.Snapshot{
