@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/fermata-project/fermata/daemon/api"
+	"github.com/fermata-project/fermata/fsfreeze"
 )
 
 // Files are a configuration for the host: a writer and a policy for each server, and a policy for the volumes that no server is on. Of a
@@ -90,13 +91,19 @@ func unused(used map[string]bool, name string) string {
 
 // volumesOf are the volumes that a server's files lie on, and why some cannot be taken.
 func volumesOf(h Host, s Server) (on []api.Volume, problems []string) {
-	if len(s.Paths) == 0 {
+	switch {
+	case s.Problem != "":
+		return nil, []string{s.Problem}
+	case len(s.Paths) == 0:
 		return nil, []string{"it is not known where its files are"}
 	}
 	for _, p := range s.Paths {
-		v, ok := holding(h.Volumes, p)
+		v, point := holding(h.Volumes, p)
+		m := fsfreeze.Under(h.Mounts, path.Clean(p))
 		switch {
-		case !ok:
+		case len(m.Point) > len(point) || m.Point != "" && m.Point == point && m.FSType != v.FSType:
+			problems = append(problems, fmt.Sprintf("%s is on the %s that is mounted at %s, which is no volume that Fermata knows", p, m.FSType, m.Point))
+		case point == "":
 			problems = append(problems, p+" is on no volume that Fermata knows")
 		case !possible(v):
 			why := v.Problem
@@ -111,17 +118,16 @@ func volumesOf(h Host, s Server) (on []api.Volume, problems []string) {
 	return on, problems
 }
 
-// holding is the volume mounted nearest above a path.
-func holding(volumes []api.Volume, name string) (best api.Volume, ok bool) {
-	longest := -1
+// holding is the volume mounted nearest above a path, and where; nowhere: none is.
+func holding(volumes []api.Volume, name string) (best api.Volume, at string) {
 	for _, v := range volumes {
 		for _, point := range v.MountPoints {
-			if below(name, point) && len(point) > longest {
-				best, ok, longest = v, true, len(point)
+			if below(name, point) && len(point) > len(at) {
+				best, at = v, point
 			}
 		}
 	}
-	return best, ok
+	return best, at
 }
 
 func below(name, dir string) bool {

@@ -2,12 +2,16 @@
 // sees the host and changes nothing; Files is a pure function of what it saw.
 package initial
 
-import "github.com/fermata-project/fermata/daemon/api"
+import (
+	"github.com/fermata-project/fermata/daemon/api"
+	"github.com/fermata-project/fermata/fsfreeze"
+)
 
 // Host is what Look saw.
 type Host struct {
 	Name    string
 	Volumes []api.Volume
+	Mounts  []fsfreeze.Mount // all, those of no volume too
 	Pools   []api.Pool
 	Groups  []Group
 	Servers []Server
@@ -41,6 +45,8 @@ type Server struct {
 	User string // whom its writer runs as; empty: root
 	// Paths are where its files are, links followed: the data first.
 	Paths []string
+	// Problem says why the paths are not those of the host; empty: they are.
+	Problem string
 	// Arguments are the recipe's.
 	Arguments []string
 }

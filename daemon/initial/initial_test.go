@@ -10,6 +10,7 @@ import (
 
 	"github.com/fermata-project/fermata/config"
 	"github.com/fermata-project/fermata/daemon/api"
+	"github.com/fermata-project/fermata/fsfreeze"
 )
 
 func TestRecognise(t *testing.T) {
@@ -76,6 +77,21 @@ var hosts = map[string]Host{
 			{Kind: Libvirt, Name: "web1", Arguments: []string{"web1"}},
 		},
 	},
+	"elsewhere": {
+		Name:    "elsewhere",
+		Volumes: []api.Volume{volume("vg/root", "thin", "", "/"), volume("vg/srv", "thin", "", "/srv", "/var/lib/mysql")},
+		Mounts: []fsfreeze.Mount{
+			{Point: "/", FSType: "ext4"}, {Point: "/srv", FSType: "ext4"}, {Point: "/var/lib/mysql", FSType: "ext4"},
+			{Point: "/mnt/nas", FSType: "nfs4"}, {Point: "/srv/fast", FSType: "tmpfs"}, {Point: "/tank", FSType: "zfs"},
+		},
+		Servers: []Server{
+			{Kind: PostgreSQL, Name: "5432", User: "postgres", Paths: []string{"/mnt/nas/pg"}},
+			{Kind: PostgreSQL, Name: "5433", User: "postgres", Paths: []string{"/srv/pg", "/tank/wal"}},
+			{Kind: Redis, User: "redis", Paths: []string{"/srv/fast"}},
+			{Kind: MongoDB, Paths: []string{"/data/db"}, Problem: "/data/db is not the same to the server and to the host"},
+			{Kind: MariaDB, User: "mysql", Paths: []string{"/var/lib/mysql"}},
+		},
+	},
 	"full": {
 		Name:    "full",
 		Volumes: []api.Volume{volume("vg/srv", "thin", "", "/srv")},
@@ -121,5 +137,23 @@ func TestFiles(t *testing.T) {
 				t.Errorf("%v", p)
 			}
 		})
+	}
+}
+
+// A path of a process means the host's file only if the process sees the same one.
+func TestApart(t *testing.T) {
+	data, root := t.TempDir(), t.TempDir()
+	if why := apart("/proc/self/root", []string{data, root}); why != "" {
+		t.Errorf("our own: %s", why)
+	}
+	if err := os.MkdirAll(filepath.Join(root, data), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, paths := range map[string][]string{
+		"another of that name": {data}, "no such file on the host": {"/nosuch"}, "none in the container": {root},
+	} {
+		if why := apart(root, paths); !strings.HasPrefix(why, paths[0]+" is not the same") {
+			t.Errorf("%s: %q", name, why)
+		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/fermata-project/fermata/daemon/client"
 	"github.com/fermata-project/fermata/dm/lvm"
+	"github.com/fermata-project/fermata/fsfreeze"
 )
 
 const (
@@ -28,6 +29,9 @@ func Look(ctx context.Context, c *client.Client, databases []string) (Host, erro
 	h.Name, _ = os.Hostname() // for a comment
 	var err error
 	if h.Volumes, err = c.Volumes(ctx); err != nil {
+		return h, err
+	}
+	if h.Mounts, err = fsfreeze.MountTable(); err != nil {
 		return h, err
 	}
 	if h.Pools, err = c.Pools(ctx); err != nil {
@@ -58,11 +62,24 @@ func servers() []Server {
 			continue
 		}
 		if s, ok := recognise(p, read); ok {
+			s.Problem = apart(filepath.Join(proc, e.Name(), "root"), s.Paths)
 			s.Paths = followed(s)
 			all = append(all, s)
 		}
 	}
 	return all
+}
+
+// apart says why paths of a process, which sees the tree of files at root, are not the host's; empty: they are.
+func apart(root string, paths []string) string {
+	for _, path := range paths {
+		its, err := os.Stat(filepath.Join(root, path))
+		ours, ourErr := os.Stat(path)
+		if err != nil || ourErr != nil || !os.SameFile(its, ours) {
+			return path + " is not the same to the server and to the host: it runs in a container, perhaps; a policy of its own needs the paths that the host knows"
+		}
+	}
+	return ""
 }
 
 // process reads what is known of a process; it may be gone meanwhile.
