@@ -50,8 +50,8 @@ func (d *Daemon) lives(u *user) (bool, error) {
 	return started != 0 && started == u.Started, err
 }
 
-// putAway unmounts a set, and deletes it if it is to be. Who used it may need a moment to end; what takes longer goes on behind the
-// requester's back.
+// putAway unmounts a set, and deletes it if it is to be. Who used it may need a moment to end; what takes longer goes on in the
+// background.
 func (d *Daemon) putAway(ctx context.Context, id string, remove bool) error {
 	do, what := d.UmountSet, "unmount"
 	if remove && (d.expires(id) || !d.exists(id)) {
@@ -126,7 +126,7 @@ func (d *Daemon) putAwayLeft(ctx context.Context) bool {
 		if ctx.Err() != nil {
 			break // the next daemon does
 		}
-		if err != nil && !done && use.err == nil {
+		if !done && err != nil && use.err == nil {
 			d.o.Log.Warn("a set that was used is not put away yet", "set", id, "error", err)
 		}
 		use.err = err
@@ -154,8 +154,8 @@ func (d *Daemon) putAwayOnce(ctx context.Context, id string, use leftUse) (done 
 		return false, err
 	}
 	m, _, err := d.find(id)
-	if api.Of(err) == api.NotFound {
-		return true, nil
+	if api.Of(err) == api.NotFound { // gone, or its provider could not list it
+		return r.User == nil, err
 	}
 	if r.User == nil && !use.remove { // somebody has unmounted it
 		return true, nil
@@ -178,7 +178,9 @@ func (d *Daemon) putAwayOnce(ctx context.Context, id string, use leftUse) (done 
 	switch {
 	case !d.leftToUndo(id): // it is mounted for somebody else
 	case use.remove && d.expires(id):
-		err = d.drop(ctx, id)
+		if err = d.unsure(id); err == nil {
+			err = d.drop(ctx, id)
+		}
 	default:
 		err = d.umountSet(ctx, id)
 	}
