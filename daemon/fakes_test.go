@@ -562,6 +562,16 @@ func (x *fakeWriter) Post(ctx context.Context, ev hooks.Event) (hooks.Answer, er
 	return x.tell(ctx, hooks.PhasePost, ev, func() error { return nil })
 }
 
+// Abandoned is told by a daemon after the one that had asked it.
+func (x *fakeWriter) Abandoned(ctx context.Context, ev hooks.Event, held bool) error {
+	var err error
+	if held {
+		_, err = x.tell(ctx, hooks.PhaseThaw, ev, func() error { return nil })
+	}
+	_, abortErr := x.tell(ctx, hooks.PhaseAbort, ev, func() error { return nil })
+	return errors.Join(err, abortErr)
+}
+
 // Ask writes to everything that is on its stage.
 func (x *fakeWriter) Ask(ctx context.Context, p hooks.Phase, ev hooks.Event) (hooks.Answer, error) {
 	return x.tell(ctx, p, ev, func() error {

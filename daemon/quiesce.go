@@ -26,7 +26,7 @@ func (t *transaction) quiesceSteps() []step {
 		{name: "open", do: t.open, undo: t.close},
 		{name: "probe", do: t.probe, data: t.held},
 		{name: "probed", do: t.leaveWindow},
-		{name: "prepare-writers", do: t.prepareWriters, undo: t.abortWriters},
+		{name: "prepare-writers", do: t.prepareWriters, undo: t.abortWriters, data: t.asked},
 		{name: "flush", do: t.flush},
 		{name: "freeze-writers", do: t.freezeWriters, undo: t.thawWriters},
 		{name: "guard", do: t.enterWindow, undo: t.leaveWindow},

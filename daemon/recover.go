@@ -39,6 +39,7 @@ func (d *Daemon) recover(ctx context.Context) error {
 		errs = append(errs, guard.KeepNotes(d.noteDir(), known))
 	}
 	inFlight := map[string]bool{}
+	var inform []journal.Leftover // whose writers are still to be told
 	for _, l := range left {
 		open := d.stillOpen(ctx, l)
 		if open {
@@ -53,15 +54,23 @@ func (d *Daemon) recover(ctx context.Context) error {
 			err = errors.Join(err, fmt.Errorf("a thread of the daemon that died with set %s is still in the kernel, and may freeze something yet (fermata thaw)", l.Name))
 		}
 		if err == nil && l.Err == nil { // a corrupt one stays, to be looked at
-			// Forgotten at once: what is frozen from now on may be somebody else's. The note goes after the journal that
-			// it explains.
-			err = errors.Join(l.Remove(), guard.RemoveNote(d.noteDir(), l.Name))
+			// Noted, or forgotten, at once: what is frozen from now on may be somebody else's.
+			if err = d.noteReleased(l); err == nil && owed(l) {
+				inform = append(inform, l)
+			} else {
+				err = errors.Join(err, d.forget(l))
+			}
 		}
 		errs = append(errs, err)
 	}
 	errs = append(errs, d.releaseUnits(ctx))
 	// Half-made snapshots are known by their tags, whether a journal speaks of them or a power cut has taken it.
-	errs = append(errs, d.refresh(ctx))
+	listed := d.refresh(ctx)
+	errs = append(errs, listed)
+	for _, l := range inform {
+		d.abandon(l, listed)
+		errs = append(errs, d.forget(l))
+	}
 	d.mu.Lock()
 	c := d.contents
 	d.mu.Unlock()
@@ -75,6 +84,19 @@ func (d *Daemon) recover(ctx context.Context) error {
 		return fmt.Errorf("cannot recover everything: %w", err)
 	}
 	return nil
+}
+
+// noteReleased takes down that nothing of a transaction is held any more, if its journal is still needed.
+func (d *Daemon) noteReleased(l journal.Leftover) error {
+	if !owed(l) {
+		return nil
+	}
+	return l.Released()
+}
+
+// forget removes a journal that was acted upon, and after it the note, which explains it.
+func (d *Daemon) forget(l journal.Leftover) error {
+	return errors.Join(l.Remove(), guard.RemoveNote(d.noteDir(), l.Name))
 }
 
 // stillOpen reports whether somebody has a journal open, after a dying daemon's time.

@@ -31,7 +31,7 @@ func (t *transaction) steps() []step {
 		{name: "open", do: t.open, undo: t.close},
 		{name: "probe", do: t.probe, data: t.held},
 		{name: "probed", do: t.leaveWindow},
-		{name: "prepare-writers", do: t.prepareWriters, undo: t.abortWriters},
+		{name: "prepare-writers", do: t.prepareWriters, undo: t.abortWriters, data: t.asked},
 		{name: "arm", do: t.arm, undo: t.disarm},
 		{name: "flush", do: t.flush},
 		{name: "freeze-writers", do: t.freezeWriters, undo: t.thawWriters},

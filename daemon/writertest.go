@@ -17,7 +17,7 @@ const testHold = 200 * time.Millisecond
 func (t *transaction) testSteps() []step {
 	return []step{
 		{name: "resolve", do: t.resolveTest},
-		{name: "prepare-writers", do: t.prepareWriters, undo: t.abortWriters},
+		{name: "prepare-writers", do: t.prepareWriters, undo: t.abortWriters, data: t.asked},
 		{name: "freeze-writers", do: t.freezeWriters, undo: t.thawWriters},
 		{name: "hold", do: t.holdTest},
 		{name: "thaw-writers", do: t.thawWriters},

@@ -29,6 +29,14 @@ type Aside interface {
 	Ask(ctx context.Context, phase Phase, ev Event) (Answer, error)
 }
 
+// Abandoner is a writer that can be told of the end of a set by another process than the one that has asked it to prepare, which
+// died.
+type Abandoner interface {
+	// Abandoned asks a program of its own to abort; held: the writer may have been asked to freeze, and not to thaw. It may be
+	// called more than once. A writer that sees for itself that its daemon died, and lets go, need not have it.
+	Abandoned(ctx context.Context, ev Event, held bool) error
+}
+
 // Takes reports whether the writer declares one of Asides.
 func (s Spec) Takes(phase Phase) bool {
 	if len(s.Commands) > 0 {
@@ -79,6 +87,20 @@ func (s *session) Ask(ctx context.Context, phase Phase, ev Event) (a Answer, err
 func (w *commands) Ask(ctx context.Context, phase Phase, ev Event) (Answer, error) {
 	a, err := w.run(ctx, phase, ev)
 	return a, phaseError(phase, w.spec.Name, err)
+}
+
+// Abandoned starts a session anew. What the old one held it has let go, at the end of its input.
+func (s *session) Abandoned(ctx context.Context, ev Event, _ bool) error {
+	_, err := s.Ask(ctx, PhaseAbort, ev)
+	return err
+}
+
+// Abandoned thaws first: nobody else will.
+func (w *commands) Abandoned(ctx context.Context, ev Event, held bool) (err error) {
+	if held {
+		_, err = w.Thaw(ctx, ev)
+	}
+	return errors.Join(err, w.Abort(ctx, ev))
 }
 
 func (n *null) Ask(context.Context, Phase, Event) (Answer, error) { return Answer{}, nil }

@@ -3,6 +3,7 @@ package hooks_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -89,6 +90,36 @@ func TestTakes(t *testing.T) {
 		spec := asides(t, session, "", hooks.PhaseRecover, hooks.PhaseReport).Spec()
 		if !spec.Takes(hooks.PhaseRecover) || spec.Takes(hooks.PhaseVerify) || !spec.Takes(hooks.PhaseReport) {
 			t.Errorf("session %v: %+v", session, spec)
+		}
+	}
+}
+
+// A writer whose daemon died is told so by the next one: by a session of its own, or by its commands.
+func TestAbandoned(t *testing.T) {
+	ev := hooks.Event{Set: "s1", Policy: "p", Outcome: hooks.OutcomeFailed}
+	log := filepath.Join(t.TempDir(), "log")
+	session := script(t, strings.ReplaceAll(`while read -r line; do echo "$line" >> LOG; echo ok; done; echo end >> LOG`, "LOG", log))
+	commands := commandSpec(t, strings.ReplaceAll(`echo "$FERMATA_PHASE $FERMATA_SET $FERMATA_OUTCOME" >> LOG`, "LOG", log))
+	for _, x := range []struct {
+		spec hooks.Spec
+		held bool
+		want string
+	}{
+		{session, false, "abort set=s1 policy=p outcome=failed dry-run=false timeout-ms=LIMIT\nend\n"},
+		{session, true, "abort set=s1 policy=p outcome=failed dry-run=false timeout-ms=LIMIT\nend\n"},
+		{commands, false, "abort s1 failed\n"},
+		{commands, true, "thaw s1 failed\nabort s1 failed\n"},
+	} {
+		w := newWriter(t, x.spec)
+		if err := w.(hooks.Abandoner).Abandoned(t.Context(), ev, x.held); err != nil {
+			t.Error(err)
+		}
+		want := strings.ReplaceAll(x.want, "LIMIT", fmt.Sprint(w.Spec().Timeouts.Abort.Milliseconds()))
+		if text, err := os.ReadFile(log); err != nil || string(text) != want {
+			t.Errorf("held %v: got %q, want %q, %v", x.held, text, want, err)
+		}
+		if err := os.Remove(log); err != nil {
+			t.Error(err)
 		}
 	}
 }

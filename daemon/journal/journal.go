@@ -174,10 +174,30 @@ type Leftover struct {
 	Records []Record
 	Err     error // it is corrupt, and Records is what could be read
 	path    string
+	whole   int64 // bytes of the whole lines
 }
 
 // Remove forgets a leftover, after it has been repaired.
 func (l Leftover) Remove() error { return os.Remove(l.path) }
+
+// Released takes down that nothing is held any more, so that nobody releases it again.
+func (l Leftover) Released() (err error) {
+	f, err := os.OpenFile(l.path, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return fmt.Errorf("cannot write the journal: %w", err)
+	}
+	j := Journal{f: f, seq: len(l.Records), size: l.whole}
+	defer func() { err = errors.Join(err, j.Close()) }()
+	if err := f.Truncate(l.whole); err != nil { // a torn last line
+		return fmt.Errorf("cannot write the journal: %w", err)
+	}
+	for _, step := range Holding {
+		if state, _, begun := l.Last(step); begun && state == Doing {
+			err = errors.Join(err, j.Write(step, Undone, nil))
+		}
+	}
+	return err
+}
 
 // Open reports whether somebody still has the journal open: the transaction lives, or has been killed while a thread of it
 // is inside the kernel, and may still freeze something. One that cannot be read counts as open.
@@ -222,7 +242,7 @@ func Leftovers(dir string) ([]Leftover, error) {
 			continue
 		}
 		l := Leftover{Name: name, path: filepath.Join(dir, e.Name())}
-		if l.Records, err = read(l.path); errors.Is(err, os.ErrNotExist) { // its transaction has just ended
+		if l.Records, l.whole, err = read(l.path); errors.Is(err, os.ErrNotExist) { // its transaction has just ended
 			continue
 		} else if err != nil {
 			l.Err = fmt.Errorf("cannot read %s: %w", l.path, err)
@@ -233,17 +253,18 @@ func Leftovers(dir string) ([]Leftover, error) {
 	return out, errors.Join(errs...)
 }
 
-func read(path string) ([]Record, error) {
+func read(path string) (records []Record, whole int64, err error) {
 	st, err := os.Stat(path)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if st.Size() > maxSize {
-		return nil, fmt.Errorf("%w: %d bytes", ErrCorrupt, st.Size())
+		return nil, 0, fmt.Errorf("%w: %d bytes", ErrCorrupt, st.Size())
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	return Parse(text)
+	records, err = Parse(text)
+	return records, int64(bytes.LastIndexByte(text, '\n') + 1), err
 }

@@ -218,3 +218,46 @@ func TestOpen(t *testing.T) {
 		}
 	}
 }
+
+// What a leftover held is taken down as released, behind the last whole record.
+func TestReleased(t *testing.T) {
+	dir := t.TempDir()
+	j, err := Create(dir, "set")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []string{"probe", "window"} {
+		if err := j.Write(step, Doing, nil); err != nil {
+			t.Fatal(err)
+		}
+		if step == "probe" {
+			err = j.Write(step, Done, nil)
+		} else {
+			_, err = j.f.WriteString("00000000 {torn")
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second time there is nothing to do
+		l, err := Leftovers(dir)
+		if err != nil || len(l) != 1 {
+			t.Fatal(l, err)
+		}
+		if err := l[0].Released(); err != nil {
+			t.Error(err)
+		}
+	}
+	l, err := Leftovers(dir)
+	if err != nil || len(l) != 1 || len(l[0].Records) != 4 {
+		t.Fatalf("got %+v, %v", l, err)
+	}
+	for step, want := range map[string]State{"probe": Done, "window": Undone} {
+		if state, _, _ := l[0].Last(step); state != want {
+			t.Errorf("%s: %s, want %s", step, state, want)
+		}
+	}
+}
