@@ -13,7 +13,10 @@ import (
 )
 
 // dying is what a killed daemon gets to leave the kernel.
-const dying = 2 * time.Second
+const (
+	dying      = 2 * time.Second
+	dyingPause = 20 * time.Millisecond // between two looks
+)
 
 // ErrNotAlone: another daemon lives.
 var ErrNotAlone = errors.New("another fermatad runs")
@@ -32,7 +35,7 @@ func alone(runDir string, patience time.Duration) error {
 	if err != nil {
 		return fail(err)
 	}
-	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(patience); ; time.Sleep(dyingPause) {
 		err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
 		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(end) {
 			break

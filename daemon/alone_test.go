@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/fermata-project/fermata/daemon/api"
+	"github.com/fermata-project/fermata/daemon/journal"
 )
 
 // One daemon at a time has a RunDir. One that is dead, and not gone yet, keeps no other from starting.
@@ -124,5 +125,38 @@ func TestStartBesideADyingOne(t *testing.T) {
 	}
 	if len(w.snapshots()) > 0 || len(d.Sets()) != 1 || d.Sets()[0].State != api.Complete {
 		t.Errorf("%+v", w.snapshots())
+	}
+}
+
+// What that thread freezes in the end is released.
+func TestStartReleasesWhatADyingOneFroze(t *testing.T) {
+	w := newWorld(t)
+	d := w.daemon()
+	d.o.Alone = true
+	j, err := journal.Create(d.journalDir(), "20260101T000000_0001")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := w.systems[devA]
+	if err := j.Write("window", journal.Doing, held{Filesystems: []heldFS{{Point: a.point, Dev: devA}}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Start(t.Context()); err == nil || !strings.Contains(err.Error(), "is still in the kernel") {
+		t.Errorf("the start says %v", err)
+	}
+	w.mu.Lock()
+	a.frozen = "ours"
+	w.mu.Unlock()
+	time.Sleep(5 * dyingPause)
+	if f := w.frozen("ours"); len(f) != 1 || len(leftovers(t, d)) != 1 {
+		t.Errorf("frozen: %v, %d journals", f, len(leftovers(t, d)))
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(5 * time.Second); len(w.frozen("ours"))+len(leftovers(t, d)) > 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("frozen: %v, %d journals", w.frozen("ours"), len(leftovers(t, d)))
+		}
 	}
 }

@@ -51,7 +51,8 @@ func (d *Daemon) recover(ctx context.Context) error {
 		}
 		err := d.rescue(ctx, l, !open)
 		if open {
-			err = errors.Join(err, fmt.Errorf("a thread of the daemon that died with set %s is still in the kernel, and may freeze something yet (fermata thaw)", l.Name))
+			go d.rescueLater(l)
+			err = errors.Join(err, fmt.Errorf("a thread of the daemon that died with set %s is still in the kernel, and may freeze something yet: it is released as soon as it can be", l.Name))
 		}
 		if err == nil && l.Err == nil { // a corrupt one stays, to be looked at
 			// Noted, or forgotten, at once: what is frozen from now on may be somebody else's.
@@ -101,10 +102,24 @@ func (d *Daemon) forget(l journal.Leftover) error {
 
 // stillOpen reports whether somebody has a journal open, after a dying daemon's time.
 func (d *Daemon) stillOpen(ctx context.Context, l journal.Leftover) bool {
-	for end := time.Now().Add(d.dying); ; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(d.dying); ; time.Sleep(dyingPause) {
 		if open := l.Open(); !open || time.Now().After(end) || ctx.Err() != nil {
 			return open
 		}
+	}
+}
+
+// rescueLater releases what a thread of a dead daemon has frozen in the end, when it has left the kernel.
+func (d *Daemon) rescueLater(l journal.Leftover) {
+	for l.Open() {
+		time.Sleep(dyingPause)
+	}
+	err := d.rescue(context.Background(), l, true)
+	if err == nil && l.Err == nil {
+		err = d.forget(l)
+	}
+	if err != nil {
+		d.o.Log.Error("not everything is released of what a daemon held that died in the kernel (fermata thaw)", "set", l.Name, "error", err)
 	}
 }
 
