@@ -3,6 +3,7 @@
 package system
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -38,7 +39,7 @@ func TestDelegation(t *testing.T) {
 		t.Fatal("the manual has no rules")
 	}
 	const file = "/etc/polkit-1/rules.d/50-fermata-db.rules"
-	if err := os.WriteFile(file, []byte(rules), 0o644); err != nil {
+	if err := os.WriteFile(file, []byte(rules+eachRule), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	labtest.Run(t, "groupadd", "dba")
@@ -84,5 +85,58 @@ func TestDelegation(t *testing.T) {
 	if s := sets(t); len(s) != 1 || s[0].ID != kept || len(s[0].Mounts) > 0 || s[0].Pinned != nil {
 		t.Errorf("what was refused was done: %+v", s)
 	}
-	must(t, "snapshot", "delete", kept)
+	mayEach(t, kept)
+}
+
+// actions are commands with what a user must be allowed for them to do them.
+var actions = []struct{ action, command, says string }{
+	{"use", "exec --policy db -- true", ""},
+	{"mount", "snapshot mount SET", ""},
+	{"mount", "snapshot umount SET", ""},
+	{"pin", "snapshot pin SET", ""},
+	{"pin", "snapshot unpin SET", ""},
+	{"verify", "snapshot verify SET", ""},
+	{"report", "snapshot report SET --outcome ok", ""},
+	{"resize", "snapshot resize SET +4M", "none of its snapshots has a copy-on-write area of its own"}, // so it was looked for
+	{"extend-pool", "pool extend vg/pool --by 4M", ""},
+	{"quiesce", "quiesce --policy db -- true", ""},
+	{"configure", "config reload", ""},
+	{"delete", "snapshot delete SET", ""},
+}
+
+// Somebody who may do one thing, and read, does it, and whoever may do another one does not.
+const eachRule = `polkit.addRule(function(action, subject) {
+    if (subject.user.indexOf("may-") == 0 &&
+        (action.id == "org.fermata.fermata1." + subject.user.slice(4) || action.id == "org.fermata.fermata1.read")) {
+        return polkit.Result.YES;
+    }
+});
+`
+
+// mayEach does all actions, the last of which deletes the set.
+func mayEach(t *testing.T, set string) {
+	t.Helper()
+	t.Cleanup(func() { labtest.Run(t, "sed", "-i", "/^may-/d", "/etc/passwd") })
+	users := map[string]bool{}
+	for i, test := range actions {
+		if !users[test.action] {
+			users[test.action] = true
+			labtest.Run(t, "sh", "-c", fmt.Sprintf("echo may-%s:x:%d:65534::/:/bin/sh >>/etc/passwd", test.action, 3000+i))
+		}
+	}
+	for i, test := range actions {
+		command := strings.Fields(strings.ReplaceAll(test.command, "SET", set))
+		if other := actions[(i+2)%len(actions)].action; other != test.action {
+			if a := as(t, "may-"+other, command...); a.status != 1 || !strings.Contains(a.stderr, "may not") {
+				t.Errorf("may-%s: %s: %+v", other, test.command, a)
+			}
+		}
+		a := as(t, "may-"+test.action, command...)
+		if (a.status == 0) != (test.says == "") || !strings.Contains(a.stderr, test.says) {
+			t.Errorf("may-%s: %s: %+v", test.action, test.command, a)
+		}
+	}
+	if s := sets(t); len(s) != 0 {
+		t.Errorf("left are %+v", s)
+	}
 }
