@@ -247,6 +247,7 @@ func TestClasses(t *testing.T) {
 		{"an origin is written", "Commit alpha#1", func(w *world, _ *Daemon) error { w.systems[devB].writes.Written++; return nil }, api.Broken, "was written while frozen"},
 		{"somebody changes the pool", "Lock alpha#1", func(w *world, _ *Daemon) error { return w.storage["alpha"].Remove("alpha/a." + oldSet) }, api.Failed, "somebody changed the pool"},
 		{"somebody suspends an origin", "Lock beta#1", func(w *world, _ *Daemon) error { w.storage["beta"].Suspend(253<<8|4, true); return nil }, api.Failed, "somebody else has suspended it"},
+		{"somebody resumes an origin between two captures", "Commit beta#1", func(w *world, _ *Daemon) error { w.storage["alpha"].Suspend(253<<8|1, false); return nil }, api.Broken, "somebody else resumed it during the hold"},
 		{"the pool loses writes", "thaw a#2", func(w *world, _ *Daemon) error { w.storage["beta"].Break(); return nil }, api.Failed, "not healthy"},
 		{"the guard fires", "Commit beta#1", func(w *world, _ *Daemon) error { w.guard.fire(guard.Deadline); return nil }, api.Timeout, "freeze took too long"},
 		{"the guard is stopped", "count a#2+", func(w *world, _ *Daemon) error { w.guard.fire(guard.Stopped); return nil }, api.Broken, "guard was stopped"},

@@ -7,6 +7,7 @@ import (
 
 	"github.com/fermata-project/fermata/daemon/api"
 	"github.com/fermata-project/fermata/dm"
+	"github.com/fermata-project/fermata/dm/provider"
 	"github.com/fermata-project/fermata/fsfreeze"
 	"github.com/fermata-project/fermata/fsfreeze/guard"
 	"github.com/fermata-project/fermata/hooks"
@@ -75,6 +76,9 @@ func (e *evidence) verdict() error {
 		errs = append(errs, api.Errorf(api.Broken, "the hold cannot be proven: %w", err))
 	}
 	for _, err := range e.providers {
+		if errors.Is(err, provider.ErrResumed) {
+			err = api.Errorf(api.Broken, "the hold was broken: %w", err)
+		}
 		errs = append(errs, classed(api.Failed, err))
 	}
 	return errors.Join(errs...)

@@ -38,6 +38,7 @@ func TestVerdict(t *testing.T) {
 		{"a writer let go", evidence{ended: guard.Closed, holding: hooks.ErrNotHolding}, api.Broken, "let go before the capture"},
 		{"an origin was written", evidence{ended: guard.Closed, writes: []wrote{{"vg/a", dm.Writes{Written: 3}, dm.Writes{Written: 5}}}}, api.Broken, "vg/a was written while frozen (2 sectors written, 0 discarded)"},
 		{"writes cannot be counted", evidence{ended: guard.Closed, counters: []error{errInjected}}, api.Broken, "cannot be proven: injected"},
+		{"resumed by somebody else", evidence{ended: guard.Closed, providers: []error{fmt.Errorf("cannot resume vg/a: %w", provider.ErrResumed)}}, api.Broken, "the hold was broken: cannot resume vg/a: somebody else resumed it"},
 		{"the pool lost writes", evidence{ended: guard.Closed, providers: []error{nil, provider.ErrPool}}, api.Failed, "not healthy"},
 		{"the worst is told first", evidence{ended: guard.Deadline, thaw: []error{thawed}, providers: []error{provider.ErrPool}}, api.Broken, "not healthy"},
 	}

@@ -188,7 +188,7 @@ func (e *dmSet) Verify() error {
 		default:
 			err = e.provider.good(m)
 		}
-		errs = append(errs, err)
+		errs = append(errs, m.broken(), err)
 	}
 	return errors.Join(errs...)
 }

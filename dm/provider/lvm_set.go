@@ -162,6 +162,15 @@ func (e *lvmSet) PostCommit() error {
 
 // After it.
 
+// Verify looks whether the hold lasted; what else must be true, the provider knows.
+func (e *lvmSet) Verify() error {
+	var errs []error
+	for _, m := range e.members {
+		errs = append(errs, m.broken())
+	}
+	return errors.Join(errs...)
+}
+
 func (e *lvmSet) Finalize(ctx context.Context, f Final) ([]Snapshot, error) {
 	if err := e.lvm.ChangeTags(ctx, e.names(), finalTags(f), []string{tagArmed}); err != nil {
 		return nil, err

@@ -226,6 +226,9 @@ func (m *parked) unchanged() error {
 
 // Verify looks whether the copy-on-write areas have held since the capture.
 func (e *thickSet) Verify() error {
+	if err := e.lvmSet.Verify(); err != nil {
+		return err
+	}
 	for _, m := range e.parks {
 		u, err := e.thick.Usage(Snapshot{Name: m.vg + "/" + m.snapshot})
 		if err != nil {

@@ -124,7 +124,7 @@ func (e *thinSet) unchanged() error {
 	return nil
 }
 
-func (e *thinSet) Verify() error { return e.unchanged() }
+func (e *thinSet) Verify() error { return errors.Join(e.lvmSet.Verify(), e.unchanged()) }
 
 // Finalize makes the set visible, and tells what Snapshots will.
 func (e *thinSet) Finalize(ctx context.Context, f Final) ([]Snapshot, error) {

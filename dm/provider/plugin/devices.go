@@ -10,7 +10,7 @@ type DeviceMapper struct{ Control *dm.Control }
 
 // Suspension skips the filesystem freeze: the filesystem is frozen already (docs/adr/0001).
 func (d DeviceMapper) Suspension(v provider.Volume) *provider.Suspension {
-	return provider.NewSuspension(v.Dev, v.Name,
+	return provider.NewSuspension(v.Dev, v.Name, d.Control.PrepareInfo(v.Dev),
 		d.Control.PrepareSuspend(v.Dev, dm.SkipLockFS), d.Control.PrepareResume(v.Dev, dm.SkipLockFS))
 }
 

@@ -50,7 +50,7 @@ var DefaultLimits = Limits{Start: 5 * time.Second, Query: 10 * time.Second, Chan
 
 // Devices suspends device-mapper devices for plug-ins that ask for it.
 type Devices interface {
-	// Suspension prepares a device's suspend and resume.
+	// Suspension prepares a device's suspend and resume, and the look at its state before each.
 	Suspension(v provider.Volume) *provider.Suspension
 	Suspended(dev dm.Dev) (bool, error)
 }

@@ -135,8 +135,18 @@ type act func()
 
 func (a act) Do() error { a(); return nil }
 
+// state is a volume's, when it was asked last.
+type state struct {
+	devices
+	dev       dm.Dev
+	suspended bool
+}
+
+func (s *state) Do() (err error) { s.suspended, err = s.devices.Suspended(s.dev); return err }
+func (s *state) Suspended() bool { return s.suspended }
+
 func (d devices) Suspension(v provider.Volume) *provider.Suspension {
-	return provider.NewSuspension(v.Dev, v.Name, act(func() { d.s.Suspend(v.Dev, true) }), act(func() { d.s.Suspend(v.Dev, false) }))
+	return provider.NewSuspension(v.Dev, v.Name, &state{devices: d, dev: v.Dev}, act(func() { d.s.Suspend(v.Dev, true) }), act(func() { d.s.Suspend(v.Dev, false) }))
 }
 
 func (d devices) Suspended(dev dm.Dev) (bool, error) {

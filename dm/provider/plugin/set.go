@@ -227,6 +227,11 @@ func (e *set) Verify() error {
 	if e.lost != nil {
 		return e.lost
 	}
+	for _, o := range e.origins {
+		if err := o.Broken(); err != nil {
+			return err
+		}
+	}
 	_, err := e.ask(context.Background(), protocol.Verify, e.provider.spec.Limits.Query, protocol.Params{})
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 
 	"github.com/fermata-project/fermata/dm"
@@ -201,6 +202,8 @@ type fakeMember struct {
 	volume provider.Volume
 	snap   provider.Snapshot
 	hold   provider.Hold
+
+	resumed bool // by somebody else, during the hold
 }
 
 func (e *fakeSet) Origins() []dm.Dev {
@@ -269,6 +272,9 @@ func (e *fakeSet) PreCommit() error {
 		if m.hold == nil {
 			return errors.New("internal error: no guard watches")
 		}
+		if slices.Contains(e.Storage.Suspended(), m.dev) {
+			return fmt.Errorf("cannot suspend %s: %w", m.snap.Origin, provider.ErrSuspended)
+		}
 		if !m.hold.Begin() {
 			return fmt.Errorf("cannot suspend %s: %w", m.snap.Origin, provider.ErrOvertaken)
 		}
@@ -317,6 +323,10 @@ func (e *fakeSet) PostCommit() error {
 		if m.hold == nil || !m.hold.Claim() {
 			continue
 		}
+		if m.resumed = !slices.Contains(e.Storage.Suspended(), m.dev); m.resumed {
+			m.hold.Done()
+			continue
+		}
 		done := false
 		err := e.via("PostCommit", func() error {
 			e.Storage.origins[m.dev].suspended, done = false, true
@@ -332,7 +342,16 @@ func (e *fakeSet) PostCommit() error {
 	return errors.Join(errs...)
 }
 
-func (e *fakeSet) Verify() error { return e.via("Verify", e.unchanged) }
+func (e *fakeSet) Verify() error {
+	return e.via("Verify", func() error {
+		for _, m := range e.members {
+			if m.resumed {
+				return fmt.Errorf("cannot resume %s: %w", m.snap.Origin, provider.ErrResumed)
+			}
+		}
+		return e.unchanged()
+	})
+}
 
 // Open opens one snapshot after the other; Seal seals them.
 func (e *fakeSet) Open(ctx context.Context) ([]provider.Image, error) {

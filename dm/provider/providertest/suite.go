@@ -447,6 +447,39 @@ func (s *suite) others(t *testing.T) {
 		x.undo()
 		writable(t, s.two)
 	})
+	t.Run("suspends a volume after the last look", func(t *testing.T) {
+		x := newSet(t, s.Provider(), s.one, s.two).until("Lock")
+		x.watch()
+		s.two.Suspend(t)
+		if err := onThread(x.part.PreCommit); !errors.Is(err, provider.ErrSuspended) {
+			t.Errorf("PreCommit: %v", err)
+		}
+		if err := onThread(x.part.PostCommit); err != nil {
+			t.Errorf("PostCommit: %v", err)
+		}
+		if s.one.Suspended(t) || !s.two.Suspended(t) {
+			t.Errorf("ours is suspended: %v; theirs: %v", s.one.Suspended(t), s.two.Suspended(t))
+		}
+		s.two.Resume(t)
+		x.undo()
+		writable(t, s.one)
+		writable(t, s.two)
+	})
+	t.Run("resumes a volume during the hold", func(t *testing.T) {
+		x := newSet(t, s.Provider(), s.one, s.two).until("Commit")
+		s.two.Resume(t)
+		for _, stage := range []string{"PostCommit", "Unlock"} {
+			if err := x.do(stage); err != nil {
+				t.Errorf("%s: %v", stage, err)
+			}
+		}
+		if err := x.do("Verify"); !errors.Is(err, provider.ErrResumed) {
+			t.Errorf("Verify: %v", err)
+		}
+		x.undo()
+		writable(t, s.one)
+		writable(t, s.two)
+	})
 	t.Run("deletes a snapshot of a finished set", func(t *testing.T) {
 		x := take(t, s.Provider(), s.one, s.two)
 		s.Remove(t, x.snaps[0].Name)
