@@ -110,7 +110,8 @@ type seenSnapshot struct {
 }
 
 // differences says what of the listed snapshots is otherwise in LVM's metadata, or among the copy-on-write areas, in an order of its
-// own, and with which providers that is. What could not be looked at is as it was listed.
+// own, and with which providers that is. What could not be looked at is as it was listed. Throw-away copies
+// come and go without a listing.
 func differences(listed []seenSnapshot, groups []pools.Group, areas pools.State) (changes []string, at map[string]bool) {
 	at = map[string]bool{}
 	note := func(provider, format string, a ...any) {
@@ -135,7 +136,7 @@ func differences(listed []seenSnapshot, groups []pools.Group, areas pools.State)
 		mark, exists := there[s.Name]
 		level, hasArea := levels[s.Name]
 		switch {
-		case unread[s.group]:
+		case s.Scratch || unread[s.group]:
 		case s.group != "" && !exists:
 			note(s.Provider, "%s is gone", s.Name)
 		case s.group != "" && mark != s.Mark():
@@ -147,7 +148,7 @@ func differences(listed []seenSnapshot, groups []pools.Group, areas pools.State)
 		}
 	}
 	for name, m := range there {
-		if group, _, _ := strings.Cut(name, "/"); !names[name] && !unread[group] {
+		if group, _, _ := strings.Cut(name, "/"); !names[name] && !m.Scratch && !unread[group] {
 			note(anyOfLVM, "%s is there, %+v", name, m)
 		}
 	}

@@ -23,6 +23,8 @@ func TestDifferences(t *testing.T) {
 	}
 	armed := lv("a", "1")
 	armed.Armed = true
+	scratch := lv("a.scratch", "1")
+	scratch.Scratch = true
 	thick := lv("a", "1")
 	thick.Provider = "thick"
 	lost := thick
@@ -47,6 +49,8 @@ func TestDifferences(t *testing.T) {
 		{"as listed", []seenSnapshot{lv("a", "1"), clone}, []pools.Group{group(one)}, pools.State{}, "", nil},
 		{"removed", []seenSnapshot{lv("a", "1"), lv("b", "1")}, []pools.Group{group(one)}, pools.State{}, "vg/b is gone", []string{"thin"}},
 		{"marked", []seenSnapshot{armed}, []pools.Group{group(one)}, pools.State{}, "vg/a is {Set:1 Armed:false Scratch:false}", []string{"thin"}},
+		{"a throw-away copy", []seenSnapshot{lv("a", "1")}, []pools.Group{group(map[string]provider.Mark{"vg/a": {Set: "1"}, "vg/a.scratch": {Set: "1", Scratch: true}})}, pools.State{}, "", nil},
+		{"a throw-away copy that is gone", []seenSnapshot{lv("a", "1"), scratch}, []pools.Group{group(one)}, pools.State{}, "", nil},
 		{"another host's", nil, []pools.Group{group(one)}, pools.State{}, "vg/a is there, {Set:1 Armed:false Scratch:false}", []string{anyOfLVM}},
 		{"renamed group", []seenSnapshot{lv("a", "1")}, []pools.Group{{Name: "new", Seen: seen, Marks: map[string]provider.Mark{"new/a": {Set: "1"}}}}, pools.State{},
 			"new/a is there, {Set:1 Armed:false Scratch:false}\nvg/a is gone", []string{"thin", anyOfLVM}},

@@ -59,7 +59,7 @@ var stages = []stage{
 	{name: "root 6.1", strict: true, turn: 3, kernel: "6.1", systemd: true, root: true, tests: "TestRootVolume"},
 	{name: "power cuts 6.1", strict: true, turn: 3, kernel: "6.1", systemd: true, cuts: 10, tests: "TestPowerCut"},
 	{name: "power cut of a guest", strict: true, turn: 3, args: []string{"-run", "TestGuestCrashSet", "./lab"}},
-	{name: "what does not return 6.1", strict: true, turn: 3, kernel: "6.1", systemd: true, tests: "TestHooksFromHell|TestLVMLockHeld|TestDiskStopsAnswering"},
+	{name: "what does not return 6.1", strict: true, turn: 3, kernel: "6.1", systemd: true, tests: "TestHooksFromHell|TestLVMLockHeld|TestLVMHangs|TestDiskStopsAnswering"},
 	{name: "window 6.1", strict: true, turn: 2, kernel: "6.1", systemd: true, tests: "TestNothingElseInTheWindow|TestIdle$"},
 	{name: "other hosts 6.1", turn: 2, kernel: "6.1", systemd: true, tests: "TestOtherHost"},
 	{name: "writers 6.1", turn: 5, kernel: "6.1", systemd: true, env: []string{"FERMATA_WRITER_SETS=5"}, tests: "TestMariaDBSets|TestPostgreSQLSets|TestKeyValue"},

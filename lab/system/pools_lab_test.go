@@ -104,18 +104,7 @@ func TestPools(t *testing.T) {
 	labtest.Run(t, "ip", "link", "set", "lo", "up")
 	labtest.Run(t, "systemctl", "start", "fermata-exporter.socket")
 	t.Cleanup(func() { labtest.Run(t, "systemctl", "stop", "fermata-exporter.socket", "fermata-exporter.service") })
-	scrape := func() string {
-		r, err := http.Get("http://127.0.0.1:9948/metrics")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer r.Body.Close()
-		body, err := io.ReadAll(r.Body)
-		if err != nil || r.StatusCode != http.StatusOK {
-			t.Fatalf("%s, %v\n%s", r.Status, err, body)
-		}
-		return string(body)
-	}
+	scrape := func() string { return get(t, "/metrics", http.StatusOK) }
 	if got := scrape(); !strings.Contains(got, "\nfermata_up 1\n") || !strings.Contains(got, `fermata_pool_level{level="ok",pool="vg/pool"} 1`) {
 		t.Errorf("by HTTP:\n%s", got)
 	}
@@ -190,7 +179,13 @@ func groupAsLVM(t testing.TB, group string) {
 // page is the exporter's status page.
 func page(t *testing.T, status int) string {
 	t.Helper()
-	r, err := http.Get("http://127.0.0.1:9948/")
+	return get(t, "/", status)
+}
+
+// get is what the exporter answers.
+func get(t *testing.T, path string, status int) string {
+	t.Helper()
+	r, err := http.Get("http://127.0.0.1:9948" + path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -132,6 +132,12 @@ func (p *Provider) Expose(_ context.Context, s provider.Snapshot) (string, error
 	return loop.Attach(f, loop.Options{ReadOnly: true})
 }
 
+// InUse reports whether an image has a loop device: while Fermata has not mounted it, that is somebody else's.
+func (*Provider) InUse(s provider.Snapshot) (bool, error) {
+	devices, err := loop.Of(sysfs, s.Name)
+	return len(devices) > 0, err
+}
+
 // Hide takes the loop devices of images away.
 func (p *Provider) Hide(_ context.Context, snaps []provider.Snapshot) error {
 	var errs []error
