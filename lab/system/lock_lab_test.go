@@ -83,6 +83,7 @@ func TestLVMHangs(t *testing.T) {
 	must(t, "status")
 	is(t, `fermata_pool_level{level="ok",pool="vg/pool"}`, 1)
 	groupAsLVM(t, "vg")
+	get(t, "/metrics", 200) // the first one starts the exporter
 	host := startLoad(t, nil)
 	for name, hang := range map[string]func(*testing.T) (release func()){"lock": holdLVM, "command": hangLVM} {
 		t.Run(name, func(t *testing.T) {
