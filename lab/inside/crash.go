@@ -160,6 +160,7 @@ func (w *watch) follow(fd int) error {
 // trace follows the ioctls of fermatad until the point is reached, or fermatad announces that nothing is held any more.
 func (w *watch) trace() (reached bool, err error) {
 	pids, err := processes("fermatad")
+	pids = withoutChildren(pids)
 	if err == nil && len(pids) != 1 {
 		err = fmt.Errorf("%d processes have that name", len(pids))
 	}
@@ -336,6 +337,17 @@ func signalAll(programs []string, signal unix.Signal) error {
 		}
 	}
 	return nil
+}
+
+// withoutChildren leaves out those whose parent is among them: about to be another program.
+func withoutChildren(pids []int) []int {
+	return slices.DeleteFunc(slices.Clone(pids), func(pid int) bool {
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+		_, after, _ := strings.Cut(string(status), "\nPPid:\t")
+		parent, _, _ := strings.Cut(after, "\n")
+		n, parseErr := strconv.Atoi(parent)
+		return err == nil && parseErr == nil && slices.Contains(pids, n)
+	})
 }
 
 // processes are those of a program, by its name, or of a service of systemd, whatever their names.

@@ -2,6 +2,9 @@ package inside
 
 import (
 	"errors"
+	"os"
+	"os/exec"
+	"slices"
 	"testing"
 )
 
@@ -95,6 +98,21 @@ func TestInterrupted(t *testing.T) {
 	for answer, want := range map[int64]bool{0: false, 1: false, -4: true, -16: false, -22: false, -512: true, -516: true, -517: false} {
 		if interrupted(answer) != want {
 			t.Errorf("answer %d: %v", answer, !want)
+		}
+	}
+}
+
+// A child that has not begun to be another program has its parent's name.
+func TestWithoutChildren(t *testing.T) {
+	c := exec.Command("sleep", "60")
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { c.Process.Kill(); c.Wait() }()
+	self, child := os.Getpid(), c.Process.Pid
+	for _, test := range []struct{ pids, want []int }{{[]int{self, child}, []int{self}}, {[]int{child}, []int{child}}, {nil, nil}} {
+		if got := withoutChildren(test.pids); !slices.Equal(got, test.want) {
+			t.Errorf("of %v it leaves %v", test.pids, got)
 		}
 	}
 }
