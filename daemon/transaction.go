@@ -128,10 +128,8 @@ func (t *transaction) forget() error {
 	go func() {
 		<-t.win.over
 		errs := []error{t.journal.Remove()}
-		for _, level := range t.win.levels {
-			for _, f := range level {
-				errs = append(errs, f.Close())
-			}
+		for _, f := range slices.Concat(t.win.levels...) {
+			errs = append(errs, f.Close())
 		}
 		t.daemon.frozen.CompareAndSwap(t.frozen, nil)
 		if err := errors.Join(errs...); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -79,11 +80,7 @@ func (w *window) arm(ctx context.Context) error {
 			devices = append(devices, uint64(o))
 		}
 	}
-	var all []Filesystem
-	for _, l := range w.levels {
-		all = append(all, l...)
-	}
-	g, err := w.host.Arm(ctx, w.set, w.limit, all, devices)
+	g, err := w.host.Arm(ctx, w.set, w.limit, slices.Concat(w.levels...), devices)
 	if err != nil {
 		return err
 	}
