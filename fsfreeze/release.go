@@ -86,7 +86,7 @@ func Reclaim(c *Cell, release func() error, patience time.Duration, gone func() 
 // FIFREEZE wait until the first one is complete, and then refuse it, or freeze, if the first one was thawed in between. So that
 // is awaited, and what has been taken then is let go, too.
 func retry(c *Cell, release func() error, patience time.Duration, gone func() bool) (released bool, err error) {
-	end := time.Now().Add(patience)
+	var end time.Time // of patience, which is for what the kernel has taken or never will
 	for pause := releasePause; ; pause = rest(pause) {
 		// Asked first: the kernel may finish taking it between the attempt and the question.
 		s := c.State()
@@ -94,6 +94,9 @@ func retry(c *Cell, release func() error, patience time.Duration, gone func() bo
 			return released, nil // the kernel refused to take it after all
 		}
 		final := s == Seized || gone != nil && gone()
+		if final && end.IsZero() {
+			end, pause = time.Now().Add(patience), releasePause
+		}
 		if released && !final {
 			continue
 		}
@@ -105,7 +108,7 @@ func retry(c *Cell, release func() error, patience time.Duration, gone func() bo
 		case final && (err == nil || errors.Is(err, unix.EINVAL)): // EINVAL: somebody else has let it go, or it was never taken
 			c.Done()
 			return released, nil
-		case err != nil && s != Overtaken && time.Now().After(end):
+		case final && time.Now().After(end):
 			return released, fmt.Errorf("gave up after %v: %w", patience, err)
 		}
 	}

@@ -36,6 +36,7 @@ func TestRelease(t *testing.T) {
 		{"about to be released, by one who stands still", func(c *Cell) { c.Begin(); c.Took(true); c.Claim() }, []error{nil}, true, nil, 1, Released},
 		{"somebody else's, and then ours", func(c *Cell) { c.Begin(); soon(func() { c.Took(true) }) }, []error{nil, nil}, true, nil, 2, Released},
 		{"hopeless", func(c *Cell) { c.Begin(); c.Took(true) }, []error{fail}, false, fail, -1, Seized},
+		{"hopeless, of one who died", func(c *Cell) { c.Begin(); dead = true }, []error{fail}, false, fail, -1, Overtaken},
 		{"another releaser's, who died", func(c *Cell) { c.Begin(); c.Took(true); c.Seize(); dead = true }, []error{nil}, true, nil, 1, Released},
 		{"taken late, another releaser's, who died", func(c *Cell) { c.Begin(); c.Overtake(); dead = true }, []error{nil}, true, nil, 1, Released},
 		{"already released", func(c *Cell) { c.Begin(); c.Took(true); c.Claim(); c.Done() }, nil, false, nil, 0, Released},
@@ -158,6 +159,25 @@ func TestReclaimWaitsForTheKernel(t *testing.T) {
 	time.AfterFunc(60*time.Millisecond, func() { c.Took(true) })
 	released, err := Reclaim(c, func() error { n++; return nil }, 10*time.Millisecond, func() bool { return time.Since(began) > 30*time.Millisecond })
 	if !released || err != nil || n == 0 || c.State() != Released {
+		t.Errorf("released %v, err %v, attempts %d, state %v", released, err, n, c.State())
+	}
+}
+
+// However long the kernel took, what cannot be released at once then is tried again.
+func TestReleaseIsPatientWithWhatWasTakenLate(t *testing.T) {
+	c, n := new(Cell), 0
+	c.Begin()
+	time.AfterFunc(600*time.Millisecond, func() { c.Took(true) })
+	released, err := Release(c, func() error {
+		if c.State() != Seized {
+			return unix.EINVAL
+		}
+		if n++; n < 3 {
+			return unix.EIO
+		}
+		return nil
+	}, 500*time.Millisecond, func() bool { return false })
+	if !released || err != nil || n != 3 || c.State() != Released {
 		t.Errorf("released %v, err %v, attempts %d, state %v", released, err, n, c.State())
 	}
 }
